@@ -1,0 +1,1 @@
+"""Requests a second against the other adapters, in one process and one run."""

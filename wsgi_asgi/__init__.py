@@ -1,0 +1,18 @@
+"""Run an unmodified WSGI application under any ASGI server.
+
+    from wsgi_asgi import WsgiToAsgi
+    from myproject.wsgi import application
+
+    app = WsgiToAsgi(application)
+
+`_adapter` tells scopes apart. An HTTP request is served by `_http`, which joins
+`_environ` (scope to environ), `_input` (messages to a file), `_response` (what the
+application did to messages) and `_bridge` (a task on the loop and a thread of
+`_pool`, joined). `_environ` and `_response` are pure.
+"""
+
+from wsgi_asgi._adapter import WsgiToAsgi
+from wsgi_asgi._errors import ClientDisconnected
+from wsgi_asgi._limits import Limits, Stats
+
+__all__ = ["ClientDisconnected", "Limits", "Stats", "WsgiToAsgi"]

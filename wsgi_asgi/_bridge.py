@@ -1,0 +1,564 @@
+"""Between an event loop and threads; the only module that knows both.
+
+A `Crossing` joins one task on a loop with one thread that works for it. There is
+one hand-over each way: `Crossing.start` gives the work to a thread, and what the
+thread puts out is taken by the task, in batches, with `Crossing.take`. The task
+itself does all the awaiting, so that whatever it calls sees the task's own
+context variables and is cancelled with it.
+
+    task, on the loop                        thread
+    ─────────────────                        ──────
+    start(work) ───────────────────────────▶ work()
+    take() sleeps                              put(item)
+    take() returns items ◀──── wake-up ──────  put(item)
+    taken(bytes) ─────────────── bell ───────▶ wait_room() returns
+    Inlet.feed(bytes) ────────── bell ───────▶ Inlet.pull() returns
+    Inlet.room() returns ◀──── wake-up ──────  Inlet.pull()
+    take() returns nothing ◀── wake-up ──────  work ended
+
+The wake-ups of all crossings on one loop go through its `Port`, which calls
+``call_soon_threadsafe``, a system call, only for the first since the loop last
+looked. In the other direction a thread waits on a `Bell` of its own.
+
+No lock guards the flags on which the two sides meet. Each side writes its own and
+reads the other's after it has written: whoever comes second sees the first, so
+one of the two always finds out. Where that order matters a comment says so.
+
+A thread never waits for a loop that has gone: every wait is also a look, twice a
+second, at whether the loop still runs.
+"""
+
+import asyncio
+import contextvars
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any
+
+from asgiref.sync import SyncToAsync, _restore_context, sync_to_async
+
+from wsgi_asgi._errors import ClientDisconnected
+from wsgi_asgi._pool import Bell, ThreadPool
+
+__all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside"]
+
+# How often a waiting thread looks whether its loop is still there.
+LIVENESS_S = 0.5
+# How often a loop looks for crossings that take long; `Crossing.nudged` comes
+# after one to two of these.
+TICK_S = 0.1
+# Items that may wait beside the byte limit: each costs memory of its own.
+MAX_ITEMS = 48
+
+
+class Port:
+    """One event loop, as threads see it.
+
+    Attributes:
+        crossings: Those under way on this loop, changed by the loop only.
+        draining: Whether the loop is about to end and takes no new work.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.crossings: set[Crossing] = set()
+        self.draining = False
+        self._callbacks: deque[Callable[[], object]] = deque()
+        self._scheduled = False
+        self._ticking = False
+        self._empty: asyncio.Event | None = None
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop, soon; any thread. Lost if the loop is gone."""
+        self._callbacks.append(callback)
+        # Only after the append: `_drain` clears the flag before it empties the
+        # deque, so a flag that is still up here will find the callback.
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                self._callbacks.clear()  # the loop is closed
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        callbacks = self._callbacks
+        while callbacks:
+            callbacks.popleft()()
+
+    def is_alive(self) -> bool:
+        """Tell whether the loop runs; any thread."""
+        return self.loop.is_running()
+
+    def enter(self, crossing: "Crossing") -> None:
+        """Count a crossing as under way."""
+        self.crossings.add(crossing)
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_later(TICK_S, self._tick)
+
+    def leave(self, crossing: "Crossing") -> None:
+        """Count a crossing as over."""
+        self.crossings.discard(crossing)
+        if self._empty and not self.crossings:
+            self._empty.set()
+
+    def _tick(self) -> None:
+        self._ticking = bool(self.crossings)
+        if self._ticking:
+            self.loop.call_later(TICK_S, self._tick)
+        for crossing in self.crossings:
+            crossing.age += 1
+            if crossing.age == 2:
+                crossing.nudge()
+
+    async def drain(self, patience: float) -> None:
+        """Wait until no crossing is under way, then abandon those that are.
+
+        Args:
+            patience: Seconds to wait.
+        """
+        if self.crossings:
+            self._empty = asyncio.Event()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._empty.wait()
+            except TimeoutError:
+                for crossing in list(self.crossings):
+                    crossing.abandon()
+            finally:
+                self._empty = None
+
+
+class Bridge:
+    """The threads of one adapter, and the loops that it serves.
+
+    Args:
+        executor: Where work runs.
+        owned: Nobody else uses the executor.
+        thread_sensitive: Run work in asgiref's one thread for synchronous code
+            instead, together with all other thread-sensitive code.
+    """
+
+    def __init__(
+        self, executor: Executor, *, owned: bool = True, thread_sensitive: bool = False
+    ) -> None:
+        self.executor = executor
+        self.owned = owned
+        self.pool = executor if isinstance(executor, ThreadPool) else None
+        self.thread_sensitive = thread_sensitive
+        self._ports: dict[asyncio.AbstractEventLoop, Port] = {}
+
+    def port(self) -> Port:
+        """Give the running loop's port."""
+        loop = asyncio.get_running_loop()
+        port = self._ports.get(loop)
+        if port is None:
+            for other in [other for other in self._ports if other.is_closed()]:
+                del self._ports[other]
+            port = self._ports[loop] = Port(loop)
+        return port
+
+    def crossings(self) -> "list[Crossing]":
+        """List what is under way on all loops; any thread."""
+        return [
+            crossing
+            for port in list(self._ports.values())
+            for crossing in list(port.crossings)
+        ]
+
+    def release(self) -> None:
+        """End the threads that are the adapter's own; new work starts others."""
+        if self.pool and self.owned:
+            self.pool.retire()
+
+    async def call(self, work: Callable[[], object]) -> None:
+        """Run a callable in a thread; what it raises is raised."""
+        crossing = Crossing(self, self.port(), work, buffer=0)
+        crossing.start()
+        try:
+            await crossing.take()
+        finally:
+            crossing.leave()
+        if crossing.error is not None:
+            raise crossing.error
+
+
+class Crossing:
+    """One task and the thread that works for it.
+
+    Args:
+        bridge: Whose threads do it.
+        port: The running loop's.
+        work: Called once, in the thread, in a copy of the task's context.
+        buffer: Bytes by which the thread may run ahead of the task.
+
+    Attributes:
+        age: Ticks of `TICK_S` since the start.
+        abandoned: Nobody wants the result any more; the thread should end.
+        ended: The thread is done, and `error` is what the work raised.
+        nudged: `take` returned early, because of `nudge`.
+        running: A thread is at work.
+        streaming: The thread counts as a stream's.
+    """
+
+    __slots__ = (
+        "_bridge",
+        "_buffer",
+        "_context",
+        "_deserted",
+        "_items",
+        "_on_lost_error",
+        "_put",
+        "_room",
+        "_sleeping",
+        "_stalled",
+        "_taken",
+        "_task",
+        "_waiter",
+        "_work",
+        "abandoned",
+        "age",
+        "ended",
+        "error",
+        "nudged",
+        "port",
+        "running",
+        "streaming",
+    )
+
+    def __init__(
+        self, bridge: Bridge, port: Port, work: Callable[[], object], *, buffer: int
+    ) -> None:
+        self.port = port
+        self.age = 0
+        self.abandoned = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.nudged = False
+        self.running = False
+        self.streaming = False
+        self._bridge = bridge
+        self._buffer = buffer
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._items: deque[Any] = deque()
+        self._put = 0  # bytes, counted by the thread alone
+        self._taken = 0  # bytes, counted by the task alone
+        self._sleeping = False
+        self._stalled = False
+        self._deserted = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: Bell | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # The task's side.
+
+    def start(self) -> None:
+        """Hand the work to a thread.
+
+        Raises:
+            RuntimeError: The executor takes no more work.
+        """
+        bridge = self._bridge
+        self.port.enter(self)
+        if bridge.thread_sensitive:
+            self._task = self.port.loop.create_task(self._run_thread_sensitive())
+            return
+        try:
+            if bridge.pool:
+                bridge.pool.execute(self._run)
+            else:
+                bridge.executor.submit(self._run)
+        except BaseException:
+            self.port.leave(self)
+            raise
+
+    async def take(self) -> list[Any]:
+        """Wait for what the thread puts out.
+
+        Returns:
+            All that is there. Nothing means that the thread has `ended`, or
+            that the crossing was `nudged`.
+        """
+        while not (self._items or self.ended or self.nudged):
+            self._sleeping = True
+            # Looked at again, now that the thread can see that it must wake us.
+            if not (self._items or self.ended or self.nudged):
+                self._waiter = self.port.loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            self._sleeping = False
+        items = []
+        while self._items:
+            items.append(self._items.popleft())
+        if self._stalled:
+            self._make_room()
+        return items
+
+    def taken(self, size: int) -> None:
+        """Say that bytes which `take` returned are on their way."""
+        self._taken += size
+        if self._stalled:
+            self._make_room()
+
+    def nudge(self) -> None:
+        """Make `take` return, once, even if there is nothing to take."""
+        self.nudged = True
+        self._wake()
+
+    def abandon(self) -> None:
+        """Tell the thread to end: no more is wanted."""
+        self.abandoned = True
+        if self._room:
+            self._room.ring()
+
+    def desert(self, on_error: Callable[[BaseException], object]) -> None:
+        """Abandon the thread, and let it end with nobody waiting for it.
+
+        Args:
+            on_error: Called, in the thread, with what the work raises.
+        """
+        self._on_lost_error = on_error
+        self._deserted = True
+        self.abandon()
+        # Looked at after `_deserted` is up: if the thread has not ended yet, it
+        # will see that, and have the loop call `leave`.
+        if self.ended:
+            self.leave()
+
+    def leave(self) -> None:
+        """Count the crossing as over."""
+        self.port.leave(self)
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _make_room(self) -> None:
+        if self._has_room():
+            self._stalled = False
+            if self._room:
+                self._room.ring()
+
+    def _has_room(self) -> bool:
+        return self._put - self._taken <= self._buffer and len(self._items) < MAX_ITEMS
+
+    # The thread's side.
+
+    def put(self, items: list[Any], size: int) -> None:
+        """Give items to the task at once.
+
+        Args:
+            items: What `take` will return.
+            size: The bytes that they hold.
+        """
+        self._items.extend(items)
+        self._put += size
+        if self._sleeping:
+            self._sleeping = False
+            self.port.post(self._wake)
+
+    def put_last(self, items: list[Any]) -> None:
+        """Give items to the task, with the end of the work right after this.
+
+        That is one wake-up where `put` and the end would each need one.
+        """
+        self._items.extend(items)
+
+    def wait_room(self) -> None:
+        """Wait until the task has come near enough.
+
+        Raises:
+            ClientDisconnected: The crossing was abandoned, or its loop is gone.
+        """
+        while not (self._has_room() or self.abandoned):
+            room = self._room = self._room or Bell()
+            self._stalled = True
+            # Looked at again, now that the task can see that it must ring.
+            if not (self._has_room() or self.abandoned):
+                self.wait_bell(room)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ClientDisconnected if the crossing was abandoned."""
+        if self.abandoned:
+            raise ClientDisconnected("the client has left")
+
+    def wait_bell(self, bell: Bell) -> None:
+        """Wait for the loop, as long as there is one; then abandon."""
+        if not bell.wait(LIVENESS_S) and not self.port.is_alive():
+            self.abandoned = True
+
+    def begin_stream(self) -> None:
+        """Count this thread among the streams from now on, if there is room."""
+        pool = self._bridge.pool
+        if not self.streaming and pool and not self._bridge.thread_sensitive:
+            self.streaming = pool.begin_stream()
+
+    def _run(self) -> None:
+        """Do the work; the whole of the job that the executor sees."""
+        if not self.abandoned:
+            self.running = True
+            try:
+                self._context.run(self._run_in_context)
+            except BaseException as error:
+                self.error = error
+            self.running = False
+            if self.streaming and self._bridge.pool:
+                self._bridge.pool.end_stream()
+        self._end()
+
+    def _run_in_context(self) -> None:
+        # What asgiref's own threads do: async_to_sync finds the server's loop, and
+        # values of asgiref's Local follow from the task into this thread.
+        local = SyncToAsync.threadlocal
+        local.main_event_loop = self.port.loop
+        local.main_event_loop_pid = os.getpid()
+        local.task_context = []
+        try:
+            if self._context:
+                _restore_context(self._context)
+            self._work()
+        finally:
+            local.main_event_loop = None
+
+    def _end(self) -> None:
+        del self._work
+        self.ended = True
+        # Read after `ended` is up, see `desert` and `take`.
+        if self._deserted:
+            if self.error is not None:
+                self._on_lost_error(self.error)
+            self.port.post(self.leave)
+        elif self._sleeping:
+            self.port.post(self._wake)
+
+    async def _run_thread_sensitive(self) -> None:
+        # asgiref chooses the thread, enters the context and cares for Local.
+        try:
+            await sync_to_async(self._run_guarded, thread_sensitive=True)()
+        except BaseException as error:
+            if self.ended:
+                raise
+            # asgiref refused, or the loop is about to close.
+            self.error = error
+            self._end()
+            self._wake()
+
+    def _run_guarded(self) -> None:
+        if not self.abandoned:
+            self.running = True
+            try:
+                self._work()
+            except BaseException as error:
+                self.error = error
+            self.running = False
+        self._end()
+
+
+class Inlet:
+    """Bytes from one task to the thread of its crossing.
+
+    Args:
+        crossing: Which.
+        limit: Bytes that may wait to be pulled.
+
+    Attributes:
+        wanted: The thread has asked for bytes at least once.
+        complete: `end` was called.
+    """
+
+    def __init__(self, crossing: Crossing, limit: int) -> None:
+        self.wanted = False
+        self.complete = False
+        self._crossing = crossing
+        self._limit = limit
+        self._chunks: deque[bytes] = deque()
+        self._fed = 0  # bytes, counted by the task alone
+        self._pulled = 0  # bytes, counted by the thread alone
+        self._error: BaseException | None = None
+        self._bell = Bell()
+        self._paused = False
+        self._resume = asyncio.Event()
+
+    # The task's side.
+
+    def feed(self, data: bytes) -> None:
+        """Give bytes to the thread; nothing is no end."""
+        if data:
+            self._chunks.append(data)
+            self._fed += len(data)
+            self._bell.ring()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more bytes will come, and why, if that is an error."""
+        if not self.complete:
+            self._error = error
+            self.complete = True  # last, since `pull` reads it first
+            self._bell.ring()
+
+    async def room(self) -> None:
+        """Wait until the thread has pulled enough to be fed again."""
+        while not self._has_room():
+            self._resume.clear()
+            self._paused = True
+            # Looked at again, now that the thread can see that it must resume us.
+            if not self._has_room():
+                await self._resume.wait()
+            self._paused = False
+
+    def _has_room(self) -> bool:
+        return self._fed - self._pulled < self._limit and len(self._chunks) < MAX_ITEMS
+
+    # The thread's side.
+
+    def pull(self) -> bytes:
+        """Wait for bytes.
+
+        Returns:
+            Bytes, or nothing if no more will come.
+
+        Raises:
+            BaseException: That which `end` was told.
+            ClientDisconnected: The crossing was abandoned before the end.
+        """
+        crossing = self._crossing
+        if not self.wanted:
+            self.wanted = True
+            crossing.port.post(crossing.nudge)
+        while True:
+            complete = self.complete
+            if self._chunks:
+                chunk = self._chunks.popleft()
+                self._pulled += len(chunk)
+                if self._paused and self._has_room():
+                    crossing.port.post(self._resume.set)
+                return chunk
+            if complete:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            crossing.check()
+            crossing.wait_bell(self._bell)
+
+
+async def beside(
+    background: Callable[[], Coroutine[Any, Any, None]],
+    foreground: Callable[[], Awaitable[object]],
+) -> None:
+    """Run something while something else goes on, and no longer.
+
+    Args:
+        background: Cancelled when the other is done. Raises nothing of its own.
+        foreground: Run by the calling task itself.
+    """
+    task = asyncio.create_task(background())
+    try:
+        await foreground()
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))

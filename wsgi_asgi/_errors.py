@@ -1,0 +1,43 @@
+"""What can go wrong between a client and an application, as exceptions."""
+
+__all__ = ["ClientDisconnected", "IncompleteBody", "RequestRefused"]
+
+
+class ClientDisconnected(ConnectionResetError):
+    """The client has left, so nothing can be read from it or written to it.
+
+    Raised in the application's thread by the methods of ``wsgi.input`` when the
+    body broke off, and by ``write()``. It is an `OSError`, so what frameworks
+    already do for a lost socket applies: Django raises ``UnreadablePostError``
+    from it, Werkzeug its own ``ClientDisconnected``. Left uncaught it ends the
+    request without an error in the server's log, since none has happened.
+    """
+
+
+class IncompleteBody(OSError):
+    """The request body ended before the bytes that its Content-Length promised.
+
+    Raised in the application's thread by the methods of ``wsgi.input``.
+    """
+
+
+class RequestRefused(OSError):
+    """The adapter answers this request itself, for the application's protection.
+
+    An `OSError`, since it can reach the application as a failed read of
+    ``wsgi.input``. What the client sees is ``status`` and, as plain text, the
+    reason.
+
+    Args:
+        status: Status line of the answer, such as ``"400 Bad Request"``.
+        reason: One sentence for the client: what was wrong and what to do.
+        headers: Response headers besides those of the text itself.
+    """
+
+    def __init__(
+        self, status: str, reason: str, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+        self.headers = headers

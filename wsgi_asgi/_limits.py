@@ -1,0 +1,68 @@
+"""How much of everything an adapter may use, and how much it uses now."""
+
+from dataclasses import dataclass, fields
+
+__all__ = ["Limits", "Stats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what requests can make the adapter hold.
+
+    Attributes:
+        buffer: Bytes held for one request in each direction. A request body of
+            a declared length up to this is received before a thread is taken;
+            longer ones are read ahead by this much. A response runs ahead of
+            its client by this much and the chunk in hand.
+        body: Bytes of the longest request body that is accepted; a longer one
+            gets 413. `None` accepts any.
+        streams: How many streaming responses, beside the quick requests that
+            `threads` bounds, may each hold a thread.
+        shutdown_timeout: Seconds that a shutdown waits for running requests.
+
+    Raises:
+        ValueError: A bound is negative, or `buffer` is zero.
+
+    >>> Limits(body=10_000_000).buffer
+    65536
+    """
+
+    buffer: int = 65536
+    body: int | None = None
+    streams: int = 1000
+    shutdown_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value < 0:
+                raise ValueError(
+                    f"Limits({field.name}={value!r}): a limit is zero or more"
+                )
+        if self.buffer == 0:
+            raise ValueError("Limits(buffer=0): nothing could pass; give it bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What an adapter is doing, at one moment.
+
+    Attributes:
+        threads: Threads alive in the pool, busy or waiting for work. Zero
+            where the adapter was given an executor of another kind.
+        busy: Requests that hold a thread, streaming ones included.
+        queued: Requests that wait for a thread.
+        streams: Requests whose response streams.
+        completed: Requests that ended with a complete response.
+        rejected: Requests that the adapter answered itself (4xx and 503).
+        disconnected: Requests whose client left before the response was
+            complete, or whose task the server cancelled.
+    """
+
+    threads: int
+    busy: int
+    queued: int
+    streams: int
+    completed: int
+    rejected: int
+    disconnected: int

@@ -1,0 +1,316 @@
+"""The threads that applications run in.
+
+A pool of our own, for three reasons. Work is handed over without a Future, a
+Condition or a wake-up per job, which is most of what a hop to a thread costs.
+Threads are injected as the work needs them: the interpreter runs one thread at a
+time, so an application that computes is fastest on few, and one that waits for a
+database needs many. And a thread that streams a response for minutes stops
+counting against the bound that quick requests share.
+
+Theory of operation. Jobs wait in one deque. A thread without a job parks on a
+stack, so that those used last are used next and the others can retire. A new job
+wakes a parked thread, or starts one, only while fewer than `CORE` threads are
+awake. Beyond that it is the injector's turn, one thread that looks at the queue
+every couple of milliseconds for as long as there is one: where a job has waited
+although the processor is idle, the awake threads must be blocked, so another is
+woken or started.
+
+All counts are guarded by one lock, held for a few instructions and never while
+foreign code runs. A job is queued before that lock is taken, and a thread looks
+for jobs while it holds it, so no job can be missed by all.
+"""
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["Bell", "ThreadPool"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger("wsgi_asgi")
+
+# How many threads are woken without asking whether that helps.
+CORE = 2
+# How often the injector looks, and so how long work waits before one more thread.
+TICK_S = 0.002
+# While the process uses this share of a processor, its threads are computing and
+# not blocked, and one more would only fight for the interpreter ...
+COMPUTING_SHARE = 0.8
+# ... unless no job has been taken for this long.
+STARVED_S = 0.010
+# The injector goes on looking for this long after the queue was last seen waiting,
+# which spares waking it for each burst.
+WATCHFUL_S = 0.1
+# A thread that had nothing to do for this long ends.
+IDLE_S = 30.0
+# How long retiring waits for threads that may be on their way out.
+RETIRE_S = 0.1
+
+
+class Bell:
+    """A wake-up for one thread, remembered if it comes before the wait."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread that waits, or else the next that will; any thread."""
+        # Released already, it was rung and not heard yet.
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Sleep until rung; False if that took longer than `timeout` seconds."""
+        return self._lock.acquire(timeout=timeout)
+
+
+class ThreadPool(Executor):
+    """A bounded pool of daemon threads, which may be shared between adapters.
+
+    Daemon threads, because no request may hold up the end of the process.
+
+    Args:
+        threads: The most threads that run at a time, streams not counted.
+        streams: The most threads that may stream beside those.
+    """
+
+    def __init__(self, threads: int, streams: int = 0) -> None:
+        self.max_threads = threads
+        self.max_streams = streams
+        self._closed = False
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, which has no threads."""
+        self._lock = threading.Lock()
+        self._jobs: deque[tuple[Callable[[], object], float]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._parked: list[Bell] = []
+        self._streams = 0
+        self._retiring = False
+        self._injector: threading.Thread | None = None
+        self._watchful = False  # the injector is looking
+        self._alarm = Bell()
+
+    @property
+    def threads(self) -> int:
+        """Threads alive, busy or not."""
+        return len(self._threads)
+
+    def execute(self, job: Callable[[], object]) -> None:
+        """Run a job in one of the threads, as soon as one is free; any thread.
+
+        Args:
+            job: Called once. What it returns is dropped; what it raises is
+                logged, so let it raise nothing.
+
+        Raises:
+            RuntimeError: The pool was shut down.
+        """
+        if self._closed:
+            raise RuntimeError("the thread pool was shut down")
+        self._jobs.append((job, time.monotonic()))
+        with self._lock:
+            self._retiring = False
+            if self._awake() < CORE:
+                self._add_thread()
+            elif not self._watchful:
+                self._watch()
+
+    def submit(
+        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Run a callable in one of the threads, as `concurrent.futures` has it."""
+        future: Future[T] = Future()
+        self.execute(partial(_fulfil, future, partial(work, *args, **kwargs)))
+        return future
+
+    def begin_stream(self) -> bool:
+        """Stop counting the calling thread's job against `threads`.
+
+        Returns:
+            False if `streams` jobs stream already; the job then goes on
+            counting, and `end_stream` must not be called.
+        """
+        with self._lock:
+            if self._streams >= self.max_streams:
+                return False
+            self._streams += 1
+            if self._jobs:
+                self._add_thread()
+            return True
+
+    def end_stream(self) -> None:
+        """Count the calling thread's job against `threads` again."""
+        with self._lock:
+            self._streams -= 1
+
+    def retire(self) -> None:
+        """End the threads: those that are idle now, the others after their job.
+
+        The pool stays usable: the next job starts threads again.
+
+        Runs on:
+            Any thread but the pool's own. It waits for the threads to end, but
+            no longer than `RETIRE_S` for those that are still busy.
+        """
+        with self._lock:
+            self._retiring = True
+            ending = [*self._threads]
+            for bell in self._parked:
+                bell.ring()
+            self._parked.clear()
+            if self._injector:
+                ending.append(self._injector)
+                self._injector = None
+                self._watchful = False
+                self._alarm.ring()
+        deadline = time.monotonic() + RETIRE_S
+        for thread in ending:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs; those queued are run, as PEP 3148 has it."""
+        self._closed = True
+        if cancel_futures:
+            for job, _ in list(self._jobs):
+                if isinstance(job, partial) and job.func is _fulfil:
+                    job.args[0].cancel()
+        busy = [*self._threads] if wait else []
+        self.retire()
+        for thread in busy:
+            thread.join()
+
+    # Below, "with the lock" means that the caller holds it.
+
+    def _awake(self) -> int:
+        """Count the threads that run quick jobs; with the lock."""
+        return len(self._threads) - len(self._parked) - self._streams
+
+    def _add_thread(self) -> None:
+        """Wake a parked thread, or start one, up to the bound; with the lock."""
+        if self._awake() >= self.max_threads:
+            return
+        if self._parked:
+            self._parked.pop().ring()
+        else:
+            thread = threading.Thread(target=self._work, name="wsgi", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _watch(self) -> None:
+        """Have the injector look at the queue; with the lock."""
+        self._watchful = True
+        if self._injector is None:
+            self._injector = threading.Thread(
+                target=self._inject, name="wsgi-injector", daemon=True
+            )
+            self._injector.start()
+        else:
+            self._alarm.ring()
+
+    def _work(self) -> None:
+        """Run jobs, and park when there are none; a thread's whole life."""
+        bell = Bell()
+        while self._may_go_on(bell):
+            try:
+                job, _ = self._jobs.popleft()
+            except IndexError:
+                continue
+            try:
+                job()
+            except BaseException:
+                logger.exception("a job of the thread pool failed")
+            del job  # and with it all that the request held
+
+    def _may_go_on(self, bell: Bell) -> bool:
+        """Park until there is something to do; False when the thread must end."""
+        with self._lock:
+            if self._jobs and self._awake() <= self.max_threads:
+                return True
+            if self._retiring and not self._jobs:
+                self._threads.discard(threading.current_thread())
+                return False
+            self._parked.append(bell)
+        if bell.wait(IDLE_S):
+            return True
+        with self._lock:
+            if bell not in self._parked:
+                return True  # woken in the same moment
+            self._parked.remove(bell)
+            self._threads.discard(threading.current_thread())
+            return False
+
+    def _inject(self) -> None:
+        """Add a thread when jobs wait and the awake threads seem blocked."""
+        injector = threading.current_thread()
+        while True:
+            quiet_since = taken_at = cpu_at = time.monotonic()
+            cpu = time.process_time()
+            head: object = None
+            while self._injector is injector:
+                time.sleep(TICK_S)
+                now, cpu_now = time.monotonic(), time.process_time()
+                share = (cpu_now - cpu) / (now - cpu_at)
+                cpu, cpu_at = cpu_now, now
+                try:
+                    job = self._jobs[0]
+                except IndexError:
+                    if now - quiet_since > WATCHFUL_S:
+                        break
+                    continue
+                quiet_since = now
+                if job is not head:
+                    head, taken_at = job, now
+                starved = now - taken_at >= STARVED_S
+                if now - job[1] >= TICK_S and (share < COMPUTING_SHARE or starved):
+                    taken_at = now
+                    with self._lock:
+                        self._add_thread()
+                del job
+            with self._lock:
+                if self._injector is not injector:
+                    return
+                # Whoever queued a job before this saw that someone was looking.
+                if self._jobs:
+                    continue
+                self._watchful = False
+            head = None
+            self._alarm.wait()
+
+
+def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+_pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    for pool in _pools:
+        pool._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -1,0 +1,380 @@
+"""What the application did goes in, ASGI messages come out.
+
+This module holds every rule of PEP 3333 about the order of things: when
+start_response() may be called and called again, when the headers are committed,
+what Content-Length permits, which responses have no body. It knows no thread, no
+loop and no server, so each rule can be tested by a table of calls.
+
+    state     the application has ...
+    NEW       not called start_response()
+    REFUSED   called it with something that cannot be sent
+    READY     called it; status and headers are held and can still be replaced
+    OPEN      given a first non-empty chunk; the headers are gone
+    ENDED     given all that the response may have
+
+Headers are held back until there is a chunk because an application may find out
+only while it makes the first one that it has to answer something else.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+
+from wsgi_asgi._types import ExcInfo, Message
+
+__all__ = ["Event", "Response", "State", "TRANSITIONS", "plain_text"]
+
+
+class State(Enum):
+    """How far a response has come."""
+
+    NEW = "start_response() was never called"
+    REFUSED = "start_response() failed and was not called again with exc_info"
+    READY = "start_response() was called, nothing has been sent"
+    OPEN = "part of the response has been sent"
+    ENDED = "the response is complete"
+
+
+class Event(Enum):
+    """What an application can do to its response."""
+
+    START = "start_response() was called"
+    REPLACE = "start_response() was called with exc_info"
+    CHUNK = "a chunk of the body was given"
+    END = "the body ended"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.NEW: {Event.START: State.READY, Event.REPLACE: State.READY},
+    State.REFUSED: {Event.REPLACE: State.READY},
+    State.READY: {
+        Event.REPLACE: State.READY,
+        Event.CHUNK: State.OPEN,
+        Event.END: State.ENDED,
+    },
+    State.OPEN: {Event.CHUNK: State.OPEN, Event.END: State.ENDED},
+    # Chunks beyond the end are those that Content-Length or HEAD has no room
+    # for. They are dropped.
+    State.ENDED: {Event.CHUNK: State.ENDED, Event.END: State.ENDED},
+}
+
+# Names and status lines are the same few for each application, so what they
+# turn into is remembered; an application that makes them up is not.
+CACHED_TEXTS = 512
+CACHED_TEXT_LENGTH = 64
+
+_NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS = re.compile(r"([0-9]{3})(?: [^\x00-\x1f\x7f]*)?")
+# RFC 9110 5.5 allows a tab in a value and no other control character.
+_VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+# These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
+# Other HTTP Features). On HTTP/2 they would make the response malformed.
+_CONNECTION_HEADERS = frozenset(
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
+    b"".split()
+)
+
+_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
+_LENGTH_DROPPED = frozenset({204, 205})
+
+
+class _StatusCache(dict[str, int]):
+    def __missing__(self, status: str) -> int:
+        match = _STATUS.fullmatch(status)
+        if not match:
+            raise ValueError(
+                f"status {status!r} is not three digits, a space and a reason"
+            )
+        code = int(match[1])
+        if code < 200:
+            raise ValueError(
+                f"status {status!r} is informational and cannot end a request"
+            )
+        if len(self) < CACHED_TEXTS and len(status) <= CACHED_TEXT_LENGTH:
+            self[status] = code
+        return code
+
+
+class _NameCache(dict[str, bytes]):
+    def __missing__(self, name: str) -> bytes:
+        if not _NAME_TOKEN.fullmatch(name):
+            raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
+        raw_name = name.lower().encode("ascii")
+        if len(self) < CACHED_TEXTS and len(name) <= CACHED_TEXT_LENGTH:
+            self[name] = raw_name
+        return raw_name
+
+
+_STATUSES = _StatusCache()
+_NAMES = _NameCache()
+
+
+def plain_text(
+    status: str, text: str, headers: Iterable[tuple[str, str]] = (), *, head: bool
+) -> list[Message]:
+    """Make the messages of a whole plain-text response.
+
+    Args:
+        status: Status line.
+        text: One line for the client to read.
+        headers: More headers.
+        head: Whether the request was HEAD, which is answered without the text.
+    """
+    body = f"{text}\n".encode()
+    return [
+        {
+            "type": "http.response.start",
+            "status": _STATUSES[status],
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+                *((_NAMES[name], value.encode("latin-1")) for name, value in headers),
+            ],
+        },
+        {
+            "type": "http.response.body",
+            "body": b"" if head else body,
+            "more_body": False,
+        },
+    ]
+
+
+class Response:
+    """One response, as the application makes it.
+
+    Every method may be called by any thread, but by one at a time. The messages
+    that they return are the caller's to send, in order.
+
+    Args:
+        application: What error messages call the application.
+        method: The request's method; HEAD has no body in its response.
+
+    Attributes:
+        state: How far it has come.
+        status: The status code; 0 before start_response() was called.
+        dropped: Connection headers that the application set and that are not
+            sent, as lower-case bytes.
+    """
+
+    __slots__ = (
+        "_application",
+        "_headers",
+        "_left",
+        "_method",
+        "_no_body",
+        "dropped",
+        "state",
+        "status",
+    )
+
+    def __init__(self, application: str, method: str) -> None:
+        self._application = application
+        self._method = method
+        self.status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._left: int | None = None  # of Content-Length, if that is known
+        self._no_body = False
+        self.state = State.NEW
+        self.dropped: tuple[bytes, ...] = ()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether a part of it can have reached the client."""
+        return self.state in (State.OPEN, State.ENDED)
+
+    def start(
+        self,
+        status: str,
+        headers: Iterable[tuple[str, str]],
+        exc_info: ExcInfo | None = None,
+    ) -> None:
+        """Take status and headers, checked and copied; nothing is sent yet.
+
+        Args:
+            status: Status line; the reason may be missing, since ASGI drops it.
+            headers: Pairs of str.
+            exc_info: The error that this status reports, if it does.
+
+        Raises:
+            BaseException: That of ``exc_info``, where a part of the response is
+                already out and cannot be replaced.
+            RuntimeError: The second call without ``exc_info``.
+            TypeError: Status or a header is not str.
+            ValueError: Status or a header cannot be sent, for one because it
+                holds a line break. Nothing of this call is kept.
+        """
+        event = Event.REPLACE if exc_info else Event.START
+        state = TRANSITIONS[self.state].get(event)
+        if state is None:
+            if exc_info and exc_info[1] is not None:
+                try:
+                    raise exc_info[1].with_traceback(exc_info[2])
+                finally:
+                    exc_info = None  # else the traceback holds itself, by this frame
+            raise self._error(
+                "start_response() was called a second time without exc_info"
+            )
+        self.state = State.REFUSED
+        try:
+            self._take_head(status, headers)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self._application}: {error}") from None
+        self.state = state
+
+    def _take_head(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
+        if not isinstance(status, str):
+            raise TypeError(
+                f"status is {type(status).__name__} and not str: {status!r}"
+            )
+        code = _STATUSES[status]
+        no_body = self._method == "HEAD" or code in _NO_BODY
+        raw_headers: list[tuple[bytes, bytes]] = []
+        dropped: list[bytes] = []
+        length: bytes | None = None
+        for pair in headers:
+            try:
+                name, value = pair
+            except (TypeError, ValueError):
+                raise TypeError(f"header is no (name, value) pair: {pair!r}") from None
+            if not (isinstance(name, str) and isinstance(value, str)):
+                raise TypeError(f"header name and value must be str: {pair!r}")
+            raw_name = _NAMES[name]
+            # isprintable() is quick and true for nearly all values.
+            if not value.isprintable() and _VALUE_CONTROLS.search(value):
+                raise ValueError(
+                    f"header {name!r} holds a control character: {value!r}"
+                )
+            try:
+                # Blanks around a value are no part of it (RFC 9110 5.5), and
+                # there are servers that drop a whole response for them.
+                raw_value = value.encode("latin-1").strip(b" \t")
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"header {name!r} holds text outside Latin-1: {value!r}"
+                ) from None
+            if raw_name in _CONNECTION_HEADERS:
+                dropped.append(raw_name)
+                continue
+            if raw_name == b"content-length":
+                if not _LENGTH.fullmatch(value.strip(" \t")):
+                    raise ValueError(f"Content-Length is not a number: {value!r}")
+                if length is not None:
+                    if length != raw_value:
+                        raise ValueError("two Content-Length headers that differ")
+                    continue
+                length = raw_value
+                if code in _LENGTH_DROPPED:
+                    continue
+            raw_headers.append((raw_name, raw_value))
+        self.status = code
+        self._headers = raw_headers
+        self._no_body = no_body
+        self._left = None if no_body or length is None else int(length)
+        self.dropped = tuple(dropped)
+
+    def announce(self, length: int) -> None:
+        """Add the Content-Length of a body that is known to be one chunk.
+
+        Without it HTTP/1.1 falls back to chunked coding, and the end of the
+        response takes a message of its own. An application that has declared
+        a length is believed.
+
+        Args:
+            length: Bytes of the body.
+        """
+        if (
+            self.state is State.READY
+            and self._left is None
+            and self.status not in _NO_BODY
+            and not any(name == b"content-length" for name, _ in self._headers)
+        ):
+            self._headers.append((b"content-length", b"%d" % length))
+            if not self._no_body:
+                self._left = length
+
+    def chunk(self, data: bytes) -> list[Message]:
+        """Take one chunk of the body.
+
+        Returns:
+            What may be sent at once. An empty chunk never sends anything.
+
+        Raises:
+            RuntimeError: start_response() was not called, or failed.
+            TypeError: The chunk is not bytes.
+        """
+        if type(data) is not bytes:
+            data = self._as_bytes(data)
+        if not data:
+            return []
+        state = TRANSITIONS[self.state].get(Event.CHUNK)
+        if state is None:
+            raise self._error(f"a chunk was given, but {self.state.value}")
+        if self.state is State.ENDED:
+            return []
+        messages = [] if self.state is State.OPEN else [self._start_message()]
+        self.state = state
+        if self._no_body:
+            data = b""
+            self.state = State.ENDED
+        elif self._left is not None:
+            data = data[: self._left] if len(data) > self._left else data
+            self._left -= len(data)
+            if not self._left:
+                self.state = State.ENDED
+        messages.append(
+            {
+                "type": "http.response.body",
+                "body": data,
+                "more_body": self.state is not State.ENDED,
+            }
+        )
+        return messages
+
+    def end(self) -> list[Message]:
+        """Take notice that the body has ended.
+
+        Returns:
+            What completes the response; nothing if it was complete.
+
+        Raises:
+            RuntimeError: start_response() was not called, or failed, or bytes
+                are missing that Content-Length promised. The response must not
+                be completed then, so that the client can see it is not.
+        """
+        state = TRANSITIONS[self.state].get(Event.END)
+        if state is None:
+            raise self._error(f"the response has ended, but {self.state.value}")
+        if self.state is State.ENDED:
+            return []
+        if self._left:
+            raise self._error(
+                f"the response ended {self._left} bytes short of its Content-Length"
+            )
+        messages: list[Message] = []
+        if self.state is State.READY:
+            if self._method != "HEAD":  # whose length would be that of GET
+                self.announce(0)
+            messages.append(self._start_message())
+        self.state = state
+        messages.append({"type": "http.response.body", "body": b"", "more_body": False})
+        return messages
+
+    def _start_message(self) -> Message:
+        return {
+            "type": "http.response.start",
+            "status": self.status,
+            "headers": self._headers,
+        }
+
+    def _as_bytes(self, data: object) -> bytes:
+        if isinstance(data, bytes | bytearray | memoryview):
+            return bytes(data)
+        raise TypeError(
+            f"{self._application}: a chunk of the body is {type(data).__name__} and "
+            f"not bytes (PEP 3333, Unicode Issues)"
+        )
+
+    def _error(self, what: str) -> RuntimeError:
+        return RuntimeError(f"{self._application}: {what} (PEP 3333, start_response)")
