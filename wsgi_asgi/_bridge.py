@@ -2,19 +2,19 @@
 
 A `Crossing` joins one task on a loop with one thread that works for it. There is
 one hand-over each way: `Crossing.start` gives the work to a thread, and what the
-thread puts out is taken by the task, in batches, with `Crossing.take`. The task
+thread puts out the task takes, in batches, with `Crossing.take`. The task
 itself does all the awaiting, so that whatever it calls sees the task's own
 context variables and is cancelled with it.
 
     task, on the loop                        thread
     ─────────────────                        ──────
     start(work) ───────────────────────────▶ work()
-    take() sleeps                              put(item)
-    take() returns items ◀──── wake-up ──────  put(item)
+    wait() sleeps                              put(items)
+    take() gives items ◀────── wake-up ──────  put(items)
     taken(bytes) ─────────────── bell ───────▶ wait_room() returns
     Inlet.feed(bytes) ────────── bell ───────▶ Inlet.pull() returns
     Inlet.room() returns ◀──── wake-up ──────  Inlet.pull()
-    take() returns nothing ◀── wake-up ──────  work ended
+    wait() returns ◀────────── wake-up ──────  work ended
 
 The wake-ups of all crossings on one loop go through its `Port`, which calls
 ``call_soon_threadsafe``, a system call, only for the first since the loop last
@@ -178,7 +178,7 @@ class Bridge:
         crossing = Crossing(self, self.port(), work, buffer=0)
         crossing.start()
         try:
-            await crossing.take()
+            await crossing.wait()
         finally:
             crossing.leave()
         if crossing.error is not None:
@@ -198,60 +198,38 @@ class Crossing:
         age: Ticks of `TICK_S` since the start.
         abandoned: Nobody wants the result any more; the thread should end.
         ended: The thread is done, and `error` is what the work raised.
-        nudged: `take` returned early, because of `nudge`.
+        nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
         streaming: The thread counts as a stream's.
     """
 
-    __slots__ = (
-        "_bridge",
-        "_buffer",
-        "_context",
-        "_deserted",
-        "_items",
-        "_on_lost_error",
-        "_put",
-        "_room",
-        "_sleeping",
-        "_stalled",
-        "_taken",
-        "_task",
-        "_waiter",
-        "_work",
-        "abandoned",
-        "age",
-        "ended",
-        "error",
-        "nudged",
-        "port",
-        "running",
-        "streaming",
-    )
+    # Defaults of the class, since to make one is on the way of every request.
+    age = 0
+    abandoned = False
+    ended = False
+    error: BaseException | None = None
+    nudged = False
+    running = False
+    streaming = False
+    _put = 0  # bytes, counted by the thread alone
+    _taken = 0  # bytes, counted by the task alone
+    _sleeping = False
+    _stalled = False
+    _deserted = False
+    _waiter: asyncio.Future[None] | None = None
+    _room: Bell | None = None
+    _task: asyncio.Task[None] | None = None
+    _on_lost_error: Callable[[BaseException], object]
 
     def __init__(
         self, bridge: Bridge, port: Port, work: Callable[[], object], *, buffer: int
     ) -> None:
         self.port = port
-        self.age = 0
-        self.abandoned = False
-        self.ended = False
-        self.error: BaseException | None = None
-        self.nudged = False
-        self.running = False
-        self.streaming = False
         self._bridge = bridge
         self._buffer = buffer
         self._work = work
         self._context = contextvars.copy_context()
         self._items: deque[Any] = deque()
-        self._put = 0  # bytes, counted by the thread alone
-        self._taken = 0  # bytes, counted by the task alone
-        self._sleeping = False
-        self._stalled = False
-        self._deserted = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._room: Bell | None = None
-        self._task: asyncio.Task[None] | None = None
 
     # The task's side.
 
@@ -275,13 +253,17 @@ class Crossing:
             self.port.leave(self)
             raise
 
-    async def take(self) -> list[Any]:
-        """Wait for what the thread puts out.
+    def take(self) -> list[Any]:
+        """Give all that the thread has put out since the last time."""
+        items = []
+        while self._items:
+            items.append(self._items.popleft())
+        if self._stalled:
+            self._make_room()
+        return items
 
-        Returns:
-            All that is there. Nothing means that the thread has `ended`, or
-            that the crossing was `nudged`.
-        """
+    async def wait(self) -> None:
+        """Wait until there is something to take, the end, or a nudge."""
         while not (self._items or self.ended or self.nudged):
             self._sleeping = True
             # Looked at again, now that the thread can see that it must wake us.
@@ -292,21 +274,15 @@ class Crossing:
                 finally:
                     self._waiter = None
             self._sleeping = False
-        items = []
-        while self._items:
-            items.append(self._items.popleft())
-        if self._stalled:
-            self._make_room()
-        return items
 
     def taken(self, size: int) -> None:
-        """Say that bytes which `take` returned are on their way."""
+        """Say that bytes which `take` gave are on their way."""
         self._taken += size
         if self._stalled:
             self._make_room()
 
     def nudge(self) -> None:
-        """Make `take` return, once, even if there is nothing to take."""
+        """Make `wait` return, once, even if there is nothing to take."""
         self.nudged = True
         self._wake()
 
@@ -353,7 +329,7 @@ class Crossing:
         """Give items to the task at once.
 
         Args:
-            items: What `take` will return.
+            items: What `take` will give.
             size: The bytes that they hold.
         """
         self._items.extend(items)
@@ -429,7 +405,7 @@ class Crossing:
     def _end(self) -> None:
         del self._work
         self.ended = True
-        # Read after `ended` is up, see `desert` and `take`.
+        # Read after `ended` is up, see `desert` and `wait`.
         if self._deserted:
             if self.error is not None:
                 self._on_lost_error(self.error)
@@ -472,18 +448,18 @@ class Inlet:
         complete: `end` was called.
     """
 
+    wanted = False
+    complete = False
+    _fed = 0  # bytes, counted by the task alone
+    _pulled = 0  # bytes, counted by the thread alone
+    _error: BaseException | None = None
+    _bell: Bell | None = None
+    _resume: asyncio.Event | None = None
+
     def __init__(self, crossing: Crossing, limit: int) -> None:
-        self.wanted = False
-        self.complete = False
         self._crossing = crossing
         self._limit = limit
         self._chunks: deque[bytes] = deque()
-        self._fed = 0  # bytes, counted by the task alone
-        self._pulled = 0  # bytes, counted by the thread alone
-        self._error: BaseException | None = None
-        self._bell = Bell()
-        self._paused = False
-        self._resume = asyncio.Event()
 
     # The task's side.
 
@@ -492,24 +468,25 @@ class Inlet:
         if data:
             self._chunks.append(data)
             self._fed += len(data)
-            self._bell.ring()
+            if self._bell:
+                self._bell.ring()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more bytes will come, and why, if that is an error."""
         if not self.complete:
             self._error = error
             self.complete = True  # last, since `pull` reads it first
-            self._bell.ring()
+            if self._bell:
+                self._bell.ring()
 
     async def room(self) -> None:
         """Wait until the thread has pulled enough to be fed again."""
         while not self._has_room():
-            self._resume.clear()
-            self._paused = True
+            self._resume = asyncio.Event()
             # Looked at again, now that the thread can see that it must resume us.
             if not self._has_room():
                 await self._resume.wait()
-            self._paused = False
+            self._resume = None
 
     def _has_room(self) -> bool:
         return self._fed - self._pulled < self._limit and len(self._chunks) < MAX_ITEMS
@@ -535,15 +512,19 @@ class Inlet:
             if self._chunks:
                 chunk = self._chunks.popleft()
                 self._pulled += len(chunk)
-                if self._paused and self._has_room():
-                    crossing.port.post(self._resume.set)
+                resume = self._resume
+                if resume and self._has_room():
+                    crossing.port.post(resume.set)
                 return chunk
             if complete:
                 if self._error is not None:
                     raise self._error
                 return b""
             crossing.check()
-            crossing.wait_bell(self._bell)
+            if self._bell:
+                crossing.wait_bell(self._bell)
+            else:
+                self._bell = Bell()  # and look again, now that the task sees it
 
 
 async def beside(

@@ -214,11 +214,14 @@ def _server(
     Behind a Unix socket, or where the server does not say, the Host header
     knows best; without one it is the scheme's default port on localhost.
     """
-    name, port = server or (None, None)
-    if name and port is not None:
-        return f"[{name}]" if ":" in name and name[0] != "[" else name, str(port)
-    host_name, host_port = parse_host(host or "")
-    return host_name or "localhost", host_port or ("443" if scheme == "https" else "80")
+    if server:
+        name, port = server
+        if name and port is not None:
+            if ":" in name and name[0] != "[":
+                name = f"[{name}]"  # RFC 3875 4.1.14
+            return name, str(port)
+    name, port = parse_host(host or "")
+    return name or "localhost", port or ("443" if scheme == "https" else "80")
 
 
 def parse_content_length(value: str) -> str:
@@ -344,18 +347,23 @@ def build_environ(
     environ = dict(base)
     _add_headers(environ, scope["headers"], duplicate_header_limit)
 
+    get = scope.get
     path = scope["path"]
-    raw_path = scope.get("raw_path")
+    raw_path = get("raw_path")
     path_info = path if path.isascii() else _native_path(path, raw_path)
-    raw_query = scope.get("query_string")
-    query = raw_query.decode("latin-1") if raw_query else ""
     uri = (
         raw_path.decode("latin-1")
         if raw_path
         else quote_from_bytes(path_info.encode("latin-1"), safe=_PATH_SAFE)
     )
-    environ["REQUEST_URI"] = environ["RAW_URI"] = f"{uri}?{query}" if query else uri
-    root_path = scope.get("root_path")
+    raw_query = get("query_string")
+    if raw_query:
+        environ["QUERY_STRING"] = query = raw_query.decode("latin-1")
+        uri = f"{uri}?{query}"
+    else:
+        environ["QUERY_STRING"] = ""
+    environ["REQUEST_URI"] = environ["RAW_URI"] = uri
+    root_path = get("root_path")
     if root_path:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = split_path(
             native(root_path), path_info, raw_path
@@ -364,24 +372,22 @@ def build_environ(
         environ["SCRIPT_NAME"] = ""
         environ["PATH_INFO"] = path_info
 
-    scheme = scope.get("scheme") or "http"
+    environ["REQUEST_METHOD"] = scope["method"]
+    environ["SERVER_PROTOCOL"] = f"HTTP/{scope['http_version']}"
+    environ["wsgi.url_scheme"] = scheme = get("scheme") or "http"
     if scheme == "https":
         environ["HTTPS"] = "on"
-    environ["wsgi.url_scheme"] = scheme
-    environ["REQUEST_METHOD"] = scope["method"]
-    environ["QUERY_STRING"] = query
-    environ["SERVER_PROTOCOL"] = f"HTTP/{scope['http_version']}"
     environ["SERVER_NAME"], environ["SERVER_PORT"] = _server(
-        scope.get("server"), scheme, environ.get("HTTP_HOST")
+        get("server"), scheme, environ.get("HTTP_HOST")
     )
-    client = scope.get("client")
+    client = get("client")
     if client:
         address, port = client
         if address:
             environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address
             if port is not None:
                 environ["REMOTE_PORT"] = str(port)
-    extensions = scope.get("extensions")
+    extensions = get("extensions")
     if extensions and extensions.get("tls"):
         _add_tls(environ, extensions["tls"])
     environ["asgi.scope"] = ScopeView(scope)

@@ -10,15 +10,16 @@ for the client's leaving, which most servers tell in no other way.
 import io
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 from wsgiref.types import WSGIApplication
 
-from wsgi_asgi._bridge import Bridge, Crossing, Inlet, beside
+from wsgi_asgi._body import RequestBody
+from wsgi_asgi._bridge import Bridge, Crossing, beside
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused
-from wsgi_asgi._input import BodyStream, spool
+from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._response import Response, State, plain_text
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
@@ -30,10 +31,6 @@ logger = logging.getLogger("wsgi_asgi")
 # Chunks that wait together are sent as one message up to this size. Copying
 # larger ones would cost more than the message that it spares.
 JOIN_BYTES = 16384
-
-# Methods whose requests have a body only if it is announced, also on HTTP/2,
-# which needs no header to announce one.
-_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 
 # Errors that mean something else when they are raised in a coroutine. Those that
 # are no Exception at all, as SystemExit, are errors of one request here too.
@@ -85,7 +82,7 @@ class HttpSettings:
             logger.warning("%s: %s", self.name, message)
 
 
-def join_chunks(messages: list[Message]) -> list[Message]:
+def join_chunks(messages: Sequence[Message]) -> list[Message]:
     """Join small body messages that wait together into fewer.
 
     >>> chunk = {"type": "http.response.body", "body": b"ab", "more_body": True}
@@ -128,24 +125,12 @@ class HttpExchange:
         send: The server's; awaited by the task that runs the exchange.
     """
 
-    __slots__ = (
-        "_body_size",
-        "_closed",
-        "_crossing",
-        "_environ",
-        "_expects_continue",
-        "_final_sent",
-        "_inlet",
-        "_pending",
-        "_pumping",
-        "_receive",
-        "_response",
-        "_scope",
-        "_send",
-        "_send_error",
-        "_settings",
-        "_unsized",
-    )
+    # Defaults of the class, since to make one is on the way of every request.
+    _pumping = False  # another task owns receive()
+    _pending: Sequence[Message] = ()  # taken, and kept until the pump runs
+    _final_sent = False
+    _send_error: Exception | None = None
+    _closed = False  # the application is done
 
     def __init__(
         self, settings: HttpSettings, scope: Scope, receive: Receive, send: Send
@@ -154,15 +139,6 @@ class HttpExchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._body_size = 0  # received so far
-        self._unsized = False  # the body streams, and nobody knows its length
-        self._expects_continue = False  # the client waits to be asked for its body
-        self._inlet: Inlet | None = None  # where the body streams
-        self._pumping = False  # the pump owns receive()
-        self._pending: list[Message] = []  # taken, and kept until the pump runs
-        self._final_sent = False
-        self._send_error: Exception | None = None
-        self._closed = False  # the application is done
 
     # On the event loop.
 
@@ -174,17 +150,19 @@ class HttpExchange:
                 The server logs it, and answers 500 or cuts the connection.
         """
         settings = self._settings
+        scope = self._scope
         port = settings.bridge.port()
         crossing = self._crossing = Crossing(
             settings.bridge, port, self._work, buffer=settings.limits.buffer
         )
+        body = self._body = RequestBody(crossing, self._receive, settings.limits)
         try:
             if port.draining:
                 raise _DRAINING
             environ = self._environ = build_environ(
-                self._scope, settings.base_environ, settings.duplicate_header_limit
+                scope, settings.base_environ, settings.duplicate_header_limit
             )
-            if not await self._receive_body():
+            if body.prepare(scope, environ) and not await body.receive_first(environ):
                 settings.disconnected += 1
                 return
         except RequestRefused as refusal:
@@ -196,105 +174,17 @@ class HttpExchange:
         try:
             if not await self._deliver():
                 self._pumping = True
-                await beside(self._pump, self._deliver)
+                await beside(self._watch, self._deliver)
         except BaseException:
             # Cancelled. The thread ends by itself: at its next read, write or
             # chunk it learns that nobody waits for it.
             settings.disconnected += not self._final_sent
             crossing.desert(self._log_lost_error)
-            self._end_input()
+            body.close()
             raise
         crossing.leave()
-        self._end_input()
+        body.close()
         await self._conclude(crossing.error)
-
-    async def _receive_body(self) -> bool:
-        """Receive what should be there before a thread is taken.
-
-        Returns:
-            False if the client has left, so that there is nobody to answer.
-
-        Raises:
-            RequestRefused: The body is longer than permitted.
-        """
-        environ = self._environ
-        digits = environ.get("CONTENT_LENGTH")
-        length = int(digits) if digits else None
-        if length and self._is_over_limit(length):
-            raise self._too_large()
-        expects_continue = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
-        if not length and not (length is None and self._is_body_announced()):
-            # There may be one all the same, as clients in process send bodies
-            # without headers; it is received if the application reads.
-            self._stream_body(None)
-        elif expects_continue:
-            # The first receive() makes the server ask for the body, and whether
-            # it is wanted is for the application to say (RFC 9110 10.1.1).
-            self._expects_continue = True
-            self._stream_body(length)
-        else:
-            return await self._receive_first(length)
-        return True
-
-    async def _receive_first(self, length: int | None) -> bool:
-        """Receive a short body whole, of any other what comes in one message."""
-        chunks: list[bytes] = []
-        whole = length is not None and length <= self._settings.limits.buffer
-        more = True
-        while more and (whole or not chunks):
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return False
-            chunks.append(self._checked_body(message))
-            more = message.get("more_body", False) and self._body_size != length
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if more or (length is not None and len(body) < length):
-            inlet = self._stream_body(length)
-            inlet.feed(body)
-            if more:
-                self._crossing.nudge()  # the pump is needed from the start
-            else:
-                inlet.end()
-        else:
-            # A length is worth having: there are applications that read nothing
-            # without one.
-            self._environ["CONTENT_LENGTH"] = str(
-                len(body) if length is None else length
-            )
-            self._environ["wsgi.input"] = io.BytesIO(body[:length])
-        return True
-
-    def _is_body_announced(self) -> bool:
-        """Tell whether a request without a Content-Length says it has a body."""
-        return "HTTP_TRANSFER_ENCODING" in self._environ or (
-            self._scope["method"] not in _BODILESS_METHODS
-            and self._scope["http_version"][0] != "1"
-        )
-
-    def _stream_body(self, length: int | None) -> Inlet:
-        inlet = self._inlet = Inlet(self._crossing, self._settings.limits.buffer)
-        self._environ["wsgi.input"] = io.BufferedReader(BodyStream(inlet.pull, length))
-        self._unsized = length is None and self._is_body_announced()
-        return inlet
-
-    def _checked_body(self, message: Message) -> bytes:
-        if message["type"] != "http.request":
-            raise RuntimeError(f"the server sent {message['type']!r} in a request body")
-        body: bytes = message.get("body") or b""
-        self._body_size += len(body)
-        if self._is_over_limit(self._body_size):
-            raise self._too_large()
-        return body
-
-    def _is_over_limit(self, size: int) -> bool:
-        limit = self._settings.limits.body
-        return limit is not None and size > limit
-
-    def _too_large(self) -> RequestRefused:
-        return RequestRefused(
-            "413 Content Too Large",
-            f"The request body is longer than {self._settings.limits.body} bytes.",
-        )
 
     async def _deliver(self) -> bool:
         """Send what the thread puts out.
@@ -305,21 +195,23 @@ class HttpExchange:
         """
         crossing = self._crossing
         while True:
-            messages = self._pending or await crossing.take()
+            ended = crossing.ended  # read first: after it nothing is put out
+            messages = self._pending or crossing.take()
             if messages:
-                self._pending = messages
-                if not (self._pumping or crossing.ended) and messages[-1]["more_body"]:
+                if not (ended or self._pumping) and messages[-1]["more_body"]:
+                    self._pending = messages
                     return False  # it streams, so the client's leaving matters
-                self._pending = []
+                self._pending = ()
                 await self._send_all(messages)
-            elif crossing.ended:
+            elif ended:
                 return True
+            elif crossing.nudged and not self._pumping and self._body.may_receive():
+                return False
             else:
                 crossing.nudged = False
-                if not self._pumping and self._may_receive():
-                    return False
+                await crossing.wait()
 
-    async def _send_all(self, messages: list[Message]) -> None:
+    async def _send_all(self, messages: Sequence[Message]) -> None:
         crossing = self._crossing
         for message in join_chunks(messages) if len(messages) > 2 else messages:
             if crossing.abandoned:
@@ -338,44 +230,14 @@ class HttpExchange:
             if body := message.get("body"):
                 crossing.taken(len(body))
 
-    def _may_receive(self) -> bool:
-        """Tell whether receive() may be called: not if it would say 100 Continue."""
-        return not self._expects_continue or (
-            self._inlet is not None and self._inlet.wanted
-        )
-
-    async def _pump(self) -> None:
-        """Receive the body as the thread reads it, and then the disconnect."""
-        inlet = self._inlet
-        try:
-            while True:
-                if inlet:
-                    await inlet.room()
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    self._disconnect()
-                    return
-                if inlet and not inlet.complete:
-                    inlet.feed(self._checked_body(message))
-                    if not message.get("more_body", False):
-                        inlet.end()
-        except Exception as error:
-            if inlet and not inlet.complete:
-                inlet.end(error)  # the reader gets it
-            else:
-                logger.debug("receive() failed after the body", exc_info=True)
-                self._disconnect()
+    async def _watch(self) -> None:
+        if await self._body.pump():
+            self._disconnect()
 
     def _disconnect(self) -> None:
         if not self._final_sent:
             self._crossing.abandon()
-            self._end_input()
-
-    def _end_input(self) -> None:
-        if self._inlet:
-            self._inlet.end(
-                ClientDisconnected("the client left before the end of its request body")
-            )
+            self._body.close()
 
     async def _conclude(self, error: BaseException | None) -> None:
         """Account for the exchange, and raise what the server should log."""
@@ -415,11 +277,11 @@ class HttpExchange:
         """Call the application and put out its response."""
         settings = self._settings
         environ = self._environ
-        body: IO[bytes] | None = None
+        spooled: IO[bytes] | None = None
         try:
-            if self._unsized and settings.spool:
-                body, size = spool(environ["wsgi.input"], settings.limits.buffer)
-                environ["wsgi.input"] = body
+            if self._body.unsized and settings.spool:
+                spooled, size = spool(environ["wsgi.input"], settings.limits.buffer)
+                environ["wsgi.input"] = spooled
                 environ["CONTENT_LENGTH"] = str(size)
             iterable = settings.application(environ, self._start_response)
             try:
@@ -431,10 +293,10 @@ class HttpExchange:
                 close()
         finally:
             self._closed = True
-            if body:
-                body.close()
-        inlet = self._inlet
-        if self._unsized and inlet and not inlet.wanted and self._response.status < 400:
+            if spooled:
+                spooled.close()
+        body = self._body
+        if body.unsized and body.is_unread and self._response.status < 400:
             settings.warn_once("unread", _UNREAD)
 
     def _iterate(self, iterable: Any) -> None:
@@ -465,13 +327,16 @@ class HttpExchange:
     def _put_whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> None:
         """Put out a body that is all there, so that its length is known."""
         response = self._response
-        length = len(b"".join(chunks)) if len(chunks) != 1 else len(chunks[0])
-        if length:
-            response.announce(length)
         messages: list[Message] = []
-        for chunk in chunks:
-            messages += response.chunk(chunk)
-        messages += response.end()
+        if len(chunks) == 1:
+            if chunks[0]:
+                response.announce(len(chunks[0]))
+            messages = response.chunk(chunks[0])
+        else:
+            for chunk in chunks:
+                messages += response.chunk(chunk)
+        if response.state is not State.ENDED:
+            messages += response.end()
         self._crossing.put_last(messages)
 
     def _put(self, messages: list[Message]) -> None:

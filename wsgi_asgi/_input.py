@@ -6,12 +6,12 @@ iteration and look-ahead are `io.BufferedReader`'s, which has them right.
 
 import io
 import tempfile
-from collections.abc import Callable
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from wsgi_asgi._errors import IncompleteBody
 
-__all__ = ["BodyStream", "spool"]
+__all__ = ["BodyStream", "LazyStream", "spool"]
 
 
 class BodyStream(io.RawIOBase):
@@ -82,6 +82,49 @@ class BodyStream(io.RawIOBase):
             chunk = chunk[: self._left]
             self._left -= len(chunk)
         return chunk
+
+
+class LazyStream:
+    """A body that is probably empty and seldom read, opened at the first use.
+
+    Most requests have no body, but a file costs as much to make and to dispose of
+    as a third of all else that is done for them.
+
+    Args:
+        pull: As for `BodyStream`.
+
+    >>> LazyStream(lambda: b"").read()
+    b''
+    """
+
+    __slots__ = ("_file", "_pull")
+
+    def __init__(self, pull: Callable[[], bytes]) -> None:
+        self._pull = pull
+        self._file: io.BufferedReader | None = None
+
+    def _open(self) -> io.BufferedReader:
+        if self._file is None:
+            self._file = io.BufferedReader(BodyStream(self._pull))
+        return self._file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._open(), name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._open())
+
+    def __next__(self) -> bytes:
+        return next(self._open())
+
+    def __enter__(self) -> io.BufferedReader:
+        return self._open().__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._open().__exit__(*exc_info)
+
+
+io.BufferedIOBase.register(LazyStream)
 
 
 def spool(stream: IO[bytes], memory: int) -> tuple[IO[bytes], int]:

@@ -39,8 +39,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("wsgi_asgi")
 
-# How many threads are woken without asking whether that helps.
+# Up to this many threads are added as soon as a job comes while those awake have not
+# taken one for `STALLED_S`; they must be blocked, or busy with something long.
 CORE = 2
+STALLED_S = 0.0005
 # How often the injector looks, and so how long work waits before one more thread.
 TICK_S = 0.002
 # While the process uses this share of a processor, its threads are computing and
@@ -101,6 +103,7 @@ class ThreadPool(Executor):
         self._threads: set[threading.Thread] = set()
         self._parked: list[Bell] = []
         self._streams = 0
+        self._progress = 0.0  # when a job was last taken, or a thread sent for one
         self._retiring = False
         self._injector: threading.Thread | None = None
         self._watchful = False  # the injector is looking
@@ -123,10 +126,13 @@ class ThreadPool(Executor):
         """
         if self._closed:
             raise RuntimeError("the thread pool was shut down")
-        self._jobs.append((job, time.monotonic()))
+        now = time.monotonic()
+        self._jobs.append((job, now))
         with self._lock:
             self._retiring = False
-            if self._awake() < CORE:
+            awake = self._awake()
+            if not awake or (awake < CORE and now - self._progress > STALLED_S):
+                self._progress = now
                 self._add_thread()
             elif not self._watchful:
                 self._watch()
@@ -231,6 +237,7 @@ class ThreadPool(Executor):
                 job, _ = self._jobs.popleft()
             except IndexError:
                 continue
+            self._progress = time.monotonic()
             try:
                 job()
             except BaseException:

@@ -17,7 +17,7 @@ only while it makes the first one that it has to answer something else.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from wsgi_asgi._types import ExcInfo, Message
@@ -28,6 +28,9 @@ __all__ = ["Event", "Response", "State", "TRANSITIONS", "plain_text"]
 class State(Enum):
     """How far a response has come."""
 
+    # Enum's own is written in Python, and too slow for a key of the hot path.
+    __hash__ = object.__hash__
+
     NEW = "start_response() was never called"
     REFUSED = "start_response() failed and was not called again with exc_info"
     READY = "start_response() was called, nothing has been sent"
@@ -37,6 +40,8 @@ class State(Enum):
 
 class Event(Enum):
     """What an application can do to its response."""
+
+    __hash__ = object.__hash__
 
     START = "start_response() was called"
     REPLACE = "start_response() was called with exc_info"
@@ -67,7 +72,7 @@ _NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS = re.compile(r"([0-9]{3})(?: [^\x00-\x1f\x7f]*)?")
 # RFC 9110 5.5 allows a tab in a value and no other control character.
 _VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 # These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
 # Other HTTP Features). On HTTP/2 they would make the response malformed.
@@ -76,12 +81,16 @@ _CONNECTION_HEADERS = frozenset(
     b"".split()
 )
 
+_CHECKED_HEADERS = _CONNECTION_HEADERS | {b"content-length"}
+
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
 _LENGTH_DROPPED = frozenset({204, 205})
 
 
 class _StatusCache(dict[str, int]):
     def __missing__(self, status: str) -> int:
+        if not isinstance(status, str):
+            raise TypeError(f"status is {type(status).__name__}, not str: {status!r}")
         match = _STATUS.fullmatch(status)
         if not match:
             raise ValueError(
@@ -98,13 +107,39 @@ class _StatusCache(dict[str, int]):
 
 
 class _NameCache(dict[str, bytes]):
+    """Checked names; what is wrong with one, `check_header` says."""
+
     def __missing__(self, name: str) -> bytes:
         if not _NAME_TOKEN.fullmatch(name):
-            raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
+            raise ValueError
         raw_name = name.lower().encode("ascii")
         if len(self) < CACHED_TEXTS and len(name) <= CACHED_TEXT_LENGTH:
             self[name] = raw_name
         return raw_name
+
+
+def check_header(pair: object) -> None:
+    """Say what is wrong with a response header.
+
+    Raises:
+        TypeError: It is no pair of str.
+        ValueError: It cannot be sent.
+    """
+    if (
+        isinstance(pair, str | bytes)
+        or not isinstance(pair, Sequence)
+        or len(pair) != 2
+    ):
+        raise TypeError(f"header is not a pair of name and value: {pair!r}")
+    name, value = pair
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"header name and value must be str: {pair!r}")
+    if not _NAME_TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
+    if _VALUE_CONTROLS.search(value):
+        raise ValueError(f"header {name!r} holds a control character: {value!r}")
+    if not all(character <= "\xff" for character in value):
+        raise ValueError(f"header {name!r} holds text outside Latin-1: {value!r}")
 
 
 _STATUSES = _StatusCache()
@@ -160,6 +195,7 @@ class Response:
 
     __slots__ = (
         "_application",
+        "_has_length",
         "_headers",
         "_left",
         "_method",
@@ -174,6 +210,7 @@ class Response:
         self._method = method
         self.status = 0
         self._headers: list[tuple[bytes, bytes]] = []
+        self._has_length = False
         self._left: int | None = None  # of Content-Length, if that is known
         self._no_body = False
         self.state = State.NEW
@@ -224,55 +261,42 @@ class Response:
         self.state = state
 
     def _take_head(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
-        if not isinstance(status, str):
-            raise TypeError(
-                f"status is {type(status).__name__} and not str: {status!r}"
-            )
         code = _STATUSES[status]
-        no_body = self._method == "HEAD" or code in _NO_BODY
         raw_headers: list[tuple[bytes, bytes]] = []
         dropped: list[bytes] = []
         length: bytes | None = None
+        headers = list(headers)
         for pair in headers:
             try:
                 name, value = pair
-            except (TypeError, ValueError):
-                raise TypeError(f"header is no (name, value) pair: {pair!r}") from None
-            if not (isinstance(name, str) and isinstance(value, str)):
-                raise TypeError(f"header name and value must be str: {pair!r}")
-            raw_name = _NAMES[name]
-            # isprintable() is quick and true for nearly all values.
-            if not value.isprintable() and _VALUE_CONTROLS.search(value):
-                raise ValueError(
-                    f"header {name!r} holds a control character: {value!r}"
-                )
-            try:
+                raw_name = _NAMES[name]
+                # isprintable() is quick and true for nearly all values.
+                if not value.isprintable() and _VALUE_CONTROLS.search(value):
+                    raise ValueError
                 # Blanks around a value are no part of it (RFC 9110 5.5), and
                 # there are servers that drop a whole response for them.
                 raw_value = value.encode("latin-1").strip(b" \t")
-            except UnicodeEncodeError:
-                raise ValueError(
-                    f"header {name!r} holds text outside Latin-1: {value!r}"
-                ) from None
-            if raw_name in _CONNECTION_HEADERS:
-                dropped.append(raw_name)
-                continue
-            if raw_name == b"content-length":
-                if not _LENGTH.fullmatch(value.strip(" \t")):
+            except (AttributeError, TypeError, ValueError):
+                check_header(pair)
+                raise
+            if raw_name in _CHECKED_HEADERS:
+                if raw_name in _CONNECTION_HEADERS:
+                    dropped.append(raw_name)
+                    continue
+                if length is not None and length != raw_value:
+                    raise ValueError("two Content-Length headers that differ")
+                if length is not None or code in _LENGTH_DROPPED:
+                    continue
+                if not _LENGTH.fullmatch(raw_value):
                     raise ValueError(f"Content-Length is not a number: {value!r}")
-                if length is not None:
-                    if length != raw_value:
-                        raise ValueError("two Content-Length headers that differ")
-                    continue
                 length = raw_value
-                if code in _LENGTH_DROPPED:
-                    continue
             raw_headers.append((raw_name, raw_value))
         self.status = code
-        self._headers = raw_headers
-        self._no_body = no_body
-        self._left = None if no_body or length is None else int(length)
         self.dropped = tuple(dropped)
+        self._headers = raw_headers
+        self._has_length = length is not None
+        self._no_body = self._method == "HEAD" or code in _NO_BODY
+        self._left = None if self._no_body or length is None else int(length)
 
     def announce(self, length: int) -> None:
         """Add the Content-Length of a body that is known to be one chunk.
@@ -286,9 +310,8 @@ class Response:
         """
         if (
             self.state is State.READY
-            and self._left is None
+            and not self._has_length
             and self.status not in _NO_BODY
-            and not any(name == b"content-length" for name, _ in self._headers)
         ):
             self._headers.append((b"content-length", b"%d" % length))
             if not self._no_body:
@@ -313,7 +336,9 @@ class Response:
             raise self._error(f"a chunk was given, but {self.state.value}")
         if self.state is State.ENDED:
             return []
-        messages = [] if self.state is State.OPEN else [self._start_message()]
+        messages: list[Message] = []
+        if self.state is State.READY:
+            messages.append(self._start_message())
         self.state = state
         if self._no_body:
             data = b""

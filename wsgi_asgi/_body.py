@@ -1,0 +1,192 @@
+"""One request's body, on its way from ``receive()`` to ``wsgi.input``.
+
+How it travels depends on what the headers say of it:
+
+    none announced        nothing is received unless the application reads
+    length up to buffer   received whole, so that a slow sender holds no thread
+    longer, or no length  handed over with its first message, then streamed, so
+                          that the application may refuse it early
+    Expect: 100-continue  nothing is received before the application reads, as
+                          receiving makes the server ask for the body
+
+Once it streams, one task owns ``receive()``: it keeps a bounded amount ahead of the
+thread that reads, and after the body listens for the client's leaving.
+
+Everything here runs on the event loop.
+"""
+
+import io
+import logging
+from typing import Any
+
+from wsgi_asgi._bridge import Crossing, Inlet
+from wsgi_asgi._errors import ClientDisconnected, RequestRefused
+from wsgi_asgi._input import BodyStream, LazyStream
+from wsgi_asgi._limits import Limits
+from wsgi_asgi._types import Message, Receive, Scope
+
+__all__ = ["RequestBody"]
+
+logger = logging.getLogger("wsgi_asgi")
+
+# Methods whose requests have a body only if a header announces one, also on
+# HTTP/2, where none needs to.
+_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
+
+
+class RequestBody:
+    """A body and its way to the application.
+
+    Args:
+        crossing: The thread that will read it.
+        receive: The server's.
+        limits: `buffer` and `body` count here.
+
+    Attributes:
+        unsized: It streams, and nobody knows its length.
+    """
+
+    unsized = False
+    _length: int | None = None
+    _received = 0  # bytes
+    _expects_continue = False
+    _inlet: Inlet | None = None  # where it streams
+
+    def __init__(self, crossing: Crossing, receive: Receive, limits: Limits) -> None:
+        self._crossing = crossing
+        self._receive = receive
+        self._limits = limits
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it streams and the application has not asked for any of it."""
+        return self._inlet is not None and not self._inlet.wanted
+
+    def prepare(self, scope: Scope, environ: dict[str, Any]) -> bool:
+        """Add ``wsgi.input`` to the environ, where that needs no waiting.
+
+        Returns:
+            True if `receive_first` must be awaited to add it.
+
+        Raises:
+            RequestRefused: The body would be longer than permitted.
+        """
+        digits = environ.get("CONTENT_LENGTH")
+        length = self._length = int(digits) if digits else None
+        if length and self._is_over_limit(length):
+            raise self._too_large()
+        # HTTP/2 and later mark the end of a request without a header.
+        announced = length or (
+            length is None
+            and (
+                "HTTP_TRANSFER_ENCODING" in environ
+                or scope["http_version"][0] != "1"
+                and scope["method"] not in _BODILESS_METHODS
+            )
+        )
+        if not announced:
+            # There may be one all the same: clients in process need no headers.
+            inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
+            environ["wsgi.input"] = LazyStream(inlet.pull)
+            return False
+        if environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+            self._expects_continue = True
+            self._stream(environ)
+            return False
+        return True
+
+    async def receive_first(self, environ: dict[str, Any]) -> bool:
+        """Receive a short body whole, of any other what comes in one message.
+
+        Returns:
+            False if the client has left, so that there is nobody to answer.
+
+        Raises:
+            RequestRefused: The body is longer than permitted.
+        """
+        length = self._length
+        chunks: list[bytes] = []
+        whole = length is not None and length <= self._limits.buffer
+        more = True
+        while more and (whole or not chunks):
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return False
+            chunks.append(self._checked(message))
+            more = message.get("more_body", False) and self._received != length
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if more:
+            self._stream(environ).feed(body)
+            self._crossing.nudge()  # the pump is needed from the start
+        elif length is not None and len(body) < length:
+            inlet = self._stream(environ)
+            inlet.feed(body)
+            inlet.end()
+        else:
+            # A length is worth having: there are applications that read nothing
+            # without one.
+            environ["CONTENT_LENGTH"] = str(len(body) if length is None else length)
+            environ["wsgi.input"] = io.BytesIO(body[:length])
+        return True
+
+    def may_receive(self) -> bool:
+        """Tell whether receiving is harmless: not while it would say 100 Continue."""
+        return not self._expects_continue or not self.is_unread
+
+    async def pump(self) -> bool:
+        """Receive the body as the thread reads it, and then go on listening.
+
+        Returns:
+            True when the client has left; False if the server failed to tell.
+        """
+        inlet = self._inlet
+        try:
+            while True:
+                if inlet:
+                    await inlet.room()
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return True
+                if inlet and not inlet.complete:
+                    inlet.feed(self._checked(message))
+                    if not message.get("more_body", False):
+                        inlet.end()
+        except Exception as error:
+            if inlet and not inlet.complete:
+                inlet.end(error)  # the reader gets it
+            else:
+                logger.debug("receive() failed after the body", exc_info=True)
+            return isinstance(error, OSError) and not isinstance(error, RequestRefused)
+
+    def close(self) -> None:
+        """Let no reader wait for more; what has arrived can still be read."""
+        if self._inlet:
+            self._inlet.end(
+                ClientDisconnected("the client left before the end of its request body")
+            )
+
+    def _stream(self, environ: dict[str, Any]) -> Inlet:
+        length = self._length
+        inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
+        environ["wsgi.input"] = io.BufferedReader(BodyStream(inlet.pull, length))
+        self.unsized = length is None
+        return inlet
+
+    def _checked(self, message: Message) -> bytes:
+        if message["type"] != "http.request":
+            raise RuntimeError(f"the server sent {message['type']!r} in a request body")
+        body: bytes = message.get("body") or b""
+        self._received += len(body)
+        if self._is_over_limit(self._received):
+            raise self._too_large()
+        return body
+
+    def _is_over_limit(self, size: int) -> bool:
+        limit = self._limits.body
+        return limit is not None and size > limit
+
+    def _too_large(self) -> RequestRefused:
+        return RequestRefused(
+            "413 Content Too Large",
+            f"The request body is longer than {self._limits.body} bytes.",
+        )
