@@ -87,14 +87,15 @@ class WsgiToAsgi:
         if executor is not None and thread_sensitive:
             raise TypeError("executor and thread_sensitive exclude each other")
         self._limits = limits = limits or Limits()
-        # A stream beside the one thread would be a second one at the same time.
+        # A stream beside the one thread would be a second one at that time.
         streams = limits.streams if threads > 1 else 0
-        serial = thread_sensitive or (executor is None and threads == 1)
         self._bridge = Bridge(
             ThreadPool(threads, streams) if executor is None else executor,
             owned=executor is None,
             thread_sensitive=thread_sensitive,
         )
+        pool = self._bridge.pool
+        serial = thread_sensitive or (pool is not None and pool.max_threads == 1)
         self._on_startup = tuple(on_startup)
         self._on_shutdown = tuple(on_shutdown)
         self._http = HttpSettings(

@@ -43,9 +43,11 @@ class RequestBody:
         limits: `buffer` and `body` count here.
 
     Attributes:
+        refusal: Why no more of it is received, if the adapter has refused it.
         unsized: It streams, and nobody knows its length.
     """
 
+    refusal: RequestRefused | None = None
     unsized = False
     _length: int | None = None
     _received = 0  # bytes
@@ -152,11 +154,13 @@ class RequestBody:
                     if not message.get("more_body", False):
                         inlet.end()
         except Exception as error:
+            if isinstance(error, RequestRefused):
+                self.refusal = error
             if inlet and not inlet.complete:
                 inlet.end(error)  # the reader gets it
             else:
                 logger.debug("receive() failed after the body", exc_info=True)
-            return isinstance(error, OSError) and not isinstance(error, RequestRefused)
+            return isinstance(error, OSError) and not self.refusal
 
     def close(self) -> None:
         """Let no reader wait for more; what has arrived can still be read."""

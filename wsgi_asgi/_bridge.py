@@ -36,10 +36,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any
 
-from asgiref.sync import SyncToAsync, _restore_context, sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected
 from wsgi_asgi._pool import Bell, ThreadPool
+
+try:
+    from asgiref.sync import _restore_context as restore_context
+except ImportError:  # pragma: no cover  # no public name does this; without it only values of asgiref's Local stay behind
+
+    def restore_context(context: contextvars.Context) -> None:
+        """Leave the context as it is."""
+
 
 __all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside"]
 
@@ -174,15 +182,24 @@ class Bridge:
             self.pool.retire()
 
     async def call(self, work: Callable[[], object]) -> None:
-        """Run a callable in a thread; what it raises is raised."""
+        """Run a callable in a thread, and wait for its end.
+
+        Raises:
+            Exception: What the callable raised.
+            RuntimeError: It raised something that would end the loop, such as
+                SystemExit.
+        """
         crossing = Crossing(self, self.port(), work, buffer=0)
         crossing.start()
         try:
             await crossing.wait()
         finally:
             crossing.leave()
-        if crossing.error is not None:
-            raise crossing.error
+        error = crossing.error
+        if error is not None and not isinstance(error, Exception):
+            raise RuntimeError(f"{work!r} raised {error!r}") from error
+        if error is not None:
+            raise error
 
 
 class Crossing:
@@ -227,7 +244,7 @@ class Crossing:
         self.port = port
         self._bridge = bridge
         self._buffer = buffer
-        self._work = work
+        self._work: Callable[[], object] | None = work
         self._context = contextvars.copy_context()
         self._items: deque[Any] = deque()
 
@@ -397,13 +414,17 @@ class Crossing:
         local.task_context = []
         try:
             if self._context:
-                _restore_context(self._context)
-            self._work()
+                restore_context(self._context)
+            self._do_work()
         finally:
             local.main_event_loop = None
 
+    def _do_work(self) -> None:
+        work, self._work = self._work, None  # and so no cycle keeps the request
+        if work:
+            work()
+
     def _end(self) -> None:
-        del self._work
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self._deserted:
@@ -418,18 +439,18 @@ class Crossing:
         try:
             await sync_to_async(self._run_guarded, thread_sensitive=True)()
         except BaseException as error:
-            if self.ended:
+            if self.running or self.ended:
                 raise
-            # asgiref refused, or the loop is about to close.
+            # Refused by asgiref, or cancelled while it waited for the thread.
             self.error = error
-            self._end()
+            self.ended = True
             self._wake()
 
     def _run_guarded(self) -> None:
         if not self.abandoned:
             self.running = True
             try:
-                self._work()
+                self._do_work()
             except BaseException as error:
                 self.error = error
             self.running = False

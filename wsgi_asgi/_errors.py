@@ -8,9 +8,9 @@ class ClientDisconnected(ConnectionResetError):
 
     Raised in the application's thread by the methods of ``wsgi.input`` when the
     body broke off, and by ``write()``. It is an `OSError`, so what frameworks
-    already do for a lost socket applies: Django raises ``UnreadablePostError``
-    from it, Werkzeug its own ``ClientDisconnected``. Left uncaught it ends the
-    request without an error in the server's log, since none has happened.
+    already do for a lost socket applies: Django, for one, raises its
+    ``UnreadablePostError`` from it. Left uncaught it ends the request without an
+    error in the server's log, since none has happened.
     """
 
 

@@ -353,6 +353,10 @@ class HttpExchange:
     ) -> Callable[[bytes], None]:
         response = self._response
         response.start(status, headers, exc_info)
+        refusal = self._body.refusal
+        if refusal and response.status >= 500 and not response.is_out:
+            # The application took the refused body for a failure of its own.
+            raise refusal
         if response.dropped:
             names = ", ".join(sorted(name.decode() for name in response.dropped))
             self._settings.warn_once(

@@ -216,7 +216,13 @@ class ThreadPool(Executor):
         else:
             thread = threading.Thread(target=self._work, name="wsgi", daemon=True)
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system is out of threads; those there are must do.
+                self._threads.discard(thread)
+                if not self._threads:
+                    raise
 
     def _watch(self) -> None:
         """Have the injector look at the queue; with the lock."""
