@@ -41,9 +41,10 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from wsgi_asgi._errors import ClientDisconnected
 from wsgi_asgi._pool import Bell, ThreadPool
 
+# No public name does this. Without it, values of asgiref's Local would stay behind.
 try:
     from asgiref.sync import _restore_context as restore_context
-except ImportError:  # pragma: no cover  # no public name does this; without it only values of asgiref's Local stay behind
+except ImportError:  # pragma: no cover  # no asgiref so far is without it
 
     def restore_context(context: contextvars.Context) -> None:
         """Leave the context as it is."""

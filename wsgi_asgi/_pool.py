@@ -122,20 +122,25 @@ class ThreadPool(Executor):
                 logged, so let it raise nothing.
 
         Raises:
-            RuntimeError: The pool was shut down.
+            RuntimeError: The pool was shut down, or there is no thread to be had.
         """
         if self._closed:
             raise RuntimeError("the thread pool was shut down")
         now = time.monotonic()
-        self._jobs.append((job, now))
+        waiting = (job, now)
+        self._jobs.append(waiting)
         with self._lock:
             self._retiring = False
             awake = self._awake()
-            if not awake or (awake < CORE and now - self._progress > STALLED_S):
-                self._progress = now
-                self._add_thread()
-            elif not self._watchful:
-                self._watch()
+            try:
+                if not awake or (awake < CORE and now - self._progress > STALLED_S):
+                    self._progress = now
+                    self._add_thread()
+                elif not self._watchful:
+                    self._watch()
+            except RuntimeError:
+                self._jobs.remove(waiting)
+                raise
 
     def submit(
         self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -219,8 +224,8 @@ class ThreadPool(Executor):
             try:
                 thread.start()
             except RuntimeError:
-                # The system is out of threads; those there are must do.
                 self._threads.discard(thread)
+                # The system is out of threads, so those there are must do.
                 if not self._threads:
                     raise
 
