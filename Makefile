@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: run test check lint types docs bench coverage clean
 
 run: $(READY)  ## the showcase on http://127.0.0.1:8000
-	$(BIN)/uvicorn examples.showcase:app --host 127.0.0.1 --port 8000
+	$(BIN)/uvicorn examples.showcase:app --port 8000 --timeout-graceful-shutdown 1
 
 test: $(READY)  ## all tests, with branch coverage of the package
 	$(BIN)/coverage erase

@@ -20,7 +20,7 @@ import logging
 from typing import Any
 
 from wsgi_asgi._bridge import Crossing, Inlet
-from wsgi_asgi._errors import ClientDisconnected, RequestRefused
+from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
 from wsgi_asgi._input import BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._types import Message, Receive, Scope
@@ -34,6 +34,11 @@ logger = logging.getLogger("wsgi_asgi")
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 
 
+# How long an application may stream its response before a body is taken for unwanted
+# that it has never asked for, and that is longer than the buffer.
+UNREAD_S = 5.0
+
+
 class RequestBody:
     """A body and its way to the application.
 
@@ -43,15 +48,18 @@ class RequestBody:
         limits: `buffer` and `body` count here.
 
     Attributes:
+        response_streams: A part of the response is out, and not all of it.
         refusal: Why no more of it is received, if the adapter has refused it.
         unsized: It streams, and nobody knows its length.
     """
 
+    response_streams = False
     refusal: RequestRefused | None = None
     unsized = False
     _length: int | None = None
     _received = 0  # bytes
     _expects_continue = False
+    _at_end = False  # the server has said that no more comes
     _inlet: Inlet | None = None  # where it streams
 
     def __init__(self, crossing: Crossing, receive: Receive, limits: Limits) -> None:
@@ -115,7 +123,7 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
-            more = message.get("more_body", False) and self._received != length
+            more = not self._at_end and self._received != length
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
             self._stream(environ).feed(body)
@@ -144,14 +152,19 @@ class RequestBody:
         inlet = self._inlet
         try:
             while True:
-                if inlet:
-                    await inlet.room()
+                if inlet and not inlet.complete:
+                    await self._make_room(inlet)
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
                     return True
+                if self._at_end:
+                    # Only the client's leaving was left to say. A receive() that
+                    # says the end again would do so for ever.
+                    return False
+                data = self._checked(message)
                 if inlet and not inlet.complete:
-                    inlet.feed(self._checked(message))
-                    if not message.get("more_body", False):
+                    inlet.feed(data)
+                    if self._at_end:
                         inlet.end()
         except Exception as error:
             if isinstance(error, RequestRefused):
@@ -161,6 +174,24 @@ class RequestBody:
             else:
                 logger.debug("receive() failed after the body", exc_info=True)
             return isinstance(error, OSError) and not self.refusal
+
+    async def _make_room(self, inlet: Inlet) -> None:
+        """Wait until the thread has read enough, or is not going to.
+
+        Until the body has been received nobody learns that the client has left,
+        and an application which streams without end would go on for ever. So if
+        it does not care for the body, the body is dropped.
+        """
+        while not await inlet.room(UNREAD_S):
+            if self.response_streams and self.is_unread:
+                inlet.drop(
+                    IncompleteBody(
+                        f"the request body was dropped, because the application had "
+                        f"been sending its response for {UNREAD_S:g} seconds without "
+                        f"reading it"
+                    )
+                )
+                return
 
     def close(self) -> None:
         """Let no reader wait for more; what has arrived can still be read."""
@@ -179,6 +210,7 @@ class RequestBody:
     def _checked(self, message: Message) -> bytes:
         if message["type"] != "http.request":
             raise RuntimeError(f"the server sent {message['type']!r} in a request body")
+        self._at_end = not message.get("more_body", False)
         body: bytes = message.get("body") or b""
         self._received += len(body)
         if self._is_over_limit(self._received):

@@ -501,14 +501,32 @@ class Inlet:
             if self._bell:
                 self._bell.ring()
 
-    async def room(self) -> None:
-        """Wait until the thread has pulled enough to be fed again."""
+    def drop(self, error: BaseException) -> None:
+        """End with an error, and forget the bytes that wait to be pulled."""
+        self._chunks.clear()
+        self.end(error)
+
+    async def room(self, patience: float) -> bool:
+        """Wait until the thread has pulled enough to be fed again.
+
+        Args:
+            patience: Seconds to wait.
+
+        Returns:
+            False if it has not.
+        """
         while not self._has_room():
             self._resume = asyncio.Event()
             # Looked at again, now that the thread can see that it must resume us.
             if not self._has_room():
-                await self._resume.wait()
-            self._resume = None
+                try:
+                    async with asyncio.timeout(patience):
+                        await self._resume.wait()
+                except TimeoutError:
+                    return False
+                finally:
+                    self._resume = None
+        return True
 
     def _has_room(self) -> bool:
         return self._fed - self._pulled < self._limit and len(self._chunks) < MAX_ITEMS

@@ -200,6 +200,7 @@ class HttpExchange:
             if messages:
                 if not (ended or self._pumping) and messages[-1]["more_body"]:
                     self._pending = messages
+                    self._body.response_streams = True
                     return False  # it streams, so the client's leaving matters
                 self._pending = ()
                 await self._send_all(messages)

@@ -1,0 +1,1 @@
+"""Small applications that run; each is asked one request by the tests."""
