@@ -123,7 +123,7 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
-            more = not self._at_end and self._received != length
+            more = not self._at_end and (length is None or self._received < length)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
             self._stream(environ).feed(body)
