@@ -108,7 +108,6 @@ class WsgiToAsgi:
                 # Whether the server has other processes is not known.
                 "wsgi.multiprocess": True,
                 "wsgi.run_once": False,
-                "wsgi.input_terminated": True,
             },
             bridge=self._bridge,
             limits=limits,

@@ -82,28 +82,34 @@ class RequestBody:
             RequestRefused: The body would be longer than permitted.
         """
         digits = environ.get("CONTENT_LENGTH")
-        length = self._length = int(digits) if digits else None
-        if length and self._is_over_limit(length):
-            raise self._too_large()
-        # HTTP/2 and later mark the end of a request without a header.
-        announced = length or (
-            length is None
-            and (
-                "HTTP_TRANSFER_ENCODING" in environ
-                or scope["http_version"][0] != "1"
-                and scope["method"] not in _BODILESS_METHODS
-            )
-        )
-        if not announced:
-            # There may be one all the same: clients in process need no headers.
-            inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
-            environ["wsgi.input"] = LazyStream(inlet.pull)
-            return False
+        if digits is None:
+            # Only where no length tells the end: with one, Werkzeug has a stream
+            # of its own, which turns a client's leaving into a 400.
+            environ["wsgi.input_terminated"] = True
+            if not self._is_announced(scope, environ):
+                # There may be one all the same: clients in process need no headers.
+                inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
+                environ["wsgi.input"] = LazyStream(inlet.pull)
+                return False
+        else:
+            length = self._length = int(digits)
+            if self._is_over_limit(length):
+                raise self._too_large()
+            if not length:
+                environ["wsgi.input"] = io.BytesIO()
+                return False
         if environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             self._expects_continue = True
             self._stream(environ)
             return False
         return True
+
+    def _is_announced(self, scope: Scope, environ: dict[str, Any]) -> bool:
+        """Tell whether there is a body although no length says so."""
+        return "HTTP_TRANSFER_ENCODING" in environ or (
+            # HTTP/2 and later mark the end of a request without a header.
+            scope["http_version"][0] != "1" and scope["method"] not in _BODILESS_METHODS
+        )
 
     async def receive_first(self, environ: dict[str, Any]) -> bool:
         """Receive a short body whole, of any other what comes in one message.

@@ -34,6 +34,7 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -58,7 +59,9 @@ LIVENESS_S = 0.5
 # after one to two of these.
 TICK_S = 0.1
 # Items that may wait beside the byte limit: each costs memory of its own.
-MAX_ITEMS = 48
+MAX_ITEMS = 32
+# How long a cancelled task waits for its thread, which is about to end if it looks.
+LINGER_S = 1.0
 
 
 class Port:
@@ -310,19 +313,33 @@ class Crossing:
         if self._room:
             self._room.ring()
 
+    async def linger(self) -> None:
+        """Give an abandoned thread a moment to end, and forget what it put out."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while not self.ended:
+                    self.take()
+                    self.nudged = False
+                    await self.wait()
+
     def desert(self, on_error: Callable[[BaseException], object]) -> None:
-        """Abandon the thread, and let it end with nobody waiting for it.
+        """Let the thread end with nobody waiting for it.
 
         Args:
-            on_error: Called, in the thread, with what the work raises.
+            on_error: Called with what the work raises.
         """
         self._on_lost_error = on_error
         self._deserted = True
-        self.abandon()
         # Looked at after `_deserted` is up: if the thread has not ended yet, it
-        # will see that, and have the loop call `leave`.
+        # will see that, and have the loop call `_bury`.
         if self.ended:
-            self.leave()
+            self._bury()
+
+    def _bury(self) -> None:
+        self.leave()
+        if self.error is not None:
+            error, self.error = self.error, None
+            self._on_lost_error(error)
 
     def leave(self) -> None:
         """Count the crossing as over."""
@@ -429,9 +446,7 @@ class Crossing:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self._deserted:
-            if self.error is not None:
-                self._on_lost_error(self.error)
-            self.port.post(self.leave)
+            self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)
 
@@ -568,18 +583,27 @@ class Inlet:
 
 
 async def beside(
-    background: Callable[[], Coroutine[Any, Any, None]],
+    background: Callable[[], Coroutine[Any, Any, bool]],
     foreground: Callable[[], Awaitable[object]],
 ) -> None:
     """Run something while something else goes on, and no longer.
 
     Args:
-        background: Cancelled when the other is done. Raises nothing of its own.
+        background: Cancelled when the other is done. If it returns True, the
+            other is cancelled instead. Raises nothing of its own.
         foreground: Run by the calling task itself.
     """
-    task = asyncio.create_task(background())
-    try:
-        await foreground()
-    finally:
-        task.cancel()
-        await asyncio.wait((task,))
+    scope = asyncio.timeout(None)
+
+    async def run() -> None:
+        if await background():
+            scope.reschedule(0)
+
+    with suppress(TimeoutError):
+        async with scope:
+            task = asyncio.create_task(run())
+            try:
+                await foreground()
+            finally:
+                task.cancel()
+                await asyncio.wait((task,))

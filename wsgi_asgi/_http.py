@@ -168,6 +168,9 @@ class HttpExchange:
         except RequestRefused as refusal:
             await self._refuse(refusal)
             return
+        except BaseException as error:
+            settings.disconnected += not isinstance(error, Exception)
+            raise
         environ["wsgi.errors"] = sys.stderr or io.StringIO()
         self._response = Response(settings.name, environ["REQUEST_METHOD"])
         crossing.start()
@@ -175,12 +178,20 @@ class HttpExchange:
             if not await self._deliver():
                 self._pumping = True
                 await beside(self._watch, self._deliver)
-        except BaseException:
-            # Cancelled. The thread ends by itself: at its next read, write or
-            # chunk it learns that nobody waits for it.
+                # The watch may have cut it short, in a send() that nobody would
+                # have received. Nothing is sent now, but the thread's end matters.
+                await self._deliver()
+        except BaseException as error:
+            # Cancelled. At its next read, write or chunk the thread learns that
+            # nobody waits for it, and ends by itself if that takes long.
             settings.disconnected += not self._final_sent
-            crossing.desert(self._log_lost_error)
+            crossing.abandon()
             body.close()
+            try:
+                if not isinstance(error, GeneratorExit):
+                    await crossing.linger()
+            finally:
+                crossing.desert(self._log_lost_error)
             raise
         crossing.leave()
         body.close()
@@ -231,14 +242,16 @@ class HttpExchange:
             if body := message.get("body"):
                 crossing.taken(len(body))
 
-    async def _watch(self) -> None:
-        if await self._body.pump():
-            self._disconnect()
+    async def _watch(self) -> bool:
+        """Listen; True if the client has left before it got its response."""
+        return await self._body.pump() and self._disconnect()
 
-    def _disconnect(self) -> None:
-        if not self._final_sent:
-            self._crossing.abandon()
-            self._body.close()
+    def _disconnect(self) -> bool:
+        if self._final_sent:
+            return False
+        self._crossing.abandon()
+        self._body.close()
+        return True
 
     async def _conclude(self, error: BaseException | None) -> None:
         """Account for the exchange, and raise what the server should log."""

@@ -16,8 +16,8 @@ although the processor is idle, the awake threads must be blocked, so another is
 woken or started.
 
 All counts are guarded by one lock, held for a few instructions and never while
-foreign code runs. A job is queued before that lock is taken, and a thread looks
-for jobs while it holds it, so no job can be missed by all.
+foreign code runs. Jobs are queued, and a thread decides to park, with that lock, so
+no job can be missed by all.
 """
 
 import logging
@@ -124,12 +124,12 @@ class ThreadPool(Executor):
         Raises:
             RuntimeError: The pool was shut down, or there is no thread to be had.
         """
-        if self._closed:
-            raise RuntimeError("the thread pool was shut down")
         now = time.monotonic()
         waiting = (job, now)
-        self._jobs.append(waiting)
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the thread pool was shut down")
+            self._jobs.append(waiting)
             self._retiring = False
             awake = self._awake()
             try:
@@ -179,6 +179,19 @@ class ThreadPool(Executor):
             Any thread but the pool's own. It waits for the threads to end, but
             no longer than `RETIRE_S` for those that are still busy.
         """
+        self._retire(RETIRE_S)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs; those queued are run, as PEP 3148 has it."""
+        with self._lock:
+            self._closed = True
+            jobs = [job for job, _ in self._jobs] if cancel_futures else []
+        for job in jobs:
+            if isinstance(job, partial) and job.func is _fulfil:
+                job.args[0].cancel()
+        self._retire(threading.TIMEOUT_MAX if wait else 0)
+
+    def _retire(self, patience: float) -> None:
         with self._lock:
             self._retiring = True
             ending = [*self._threads]
@@ -187,24 +200,10 @@ class ThreadPool(Executor):
             self._parked.clear()
             if self._injector:
                 ending.append(self._injector)
-                self._injector = None
-                self._watchful = False
                 self._alarm.ring()
-        deadline = time.monotonic() + RETIRE_S
+        deadline = time.monotonic() + patience
         for thread in ending:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs; those queued are run, as PEP 3148 has it."""
-        self._closed = True
-        if cancel_futures:
-            for job, _ in list(self._jobs):
-                if isinstance(job, partial) and job.func is _fulfil:
-                    job.args[0].cancel()
-        busy = [*self._threads] if wait else []
-        self.retire()
-        for thread in busy:
-            thread.join()
 
     # Below, "with the lock" means that the caller holds it.
 
@@ -231,14 +230,15 @@ class ThreadPool(Executor):
 
     def _watch(self) -> None:
         """Have the injector look at the queue; with the lock."""
-        self._watchful = True
         if self._injector is None:
-            self._injector = threading.Thread(
+            injector = threading.Thread(
                 target=self._inject, name="wsgi-injector", daemon=True
             )
-            self._injector.start()
+            injector.start()
+            self._injector = injector
         else:
             self._alarm.ring()
+        self._watchful = True
 
     def _work(self) -> None:
         """Run jobs, and park when there are none; a thread's whole life."""
@@ -257,58 +257,67 @@ class ThreadPool(Executor):
 
     def _may_go_on(self, bell: Bell) -> bool:
         """Park until there is something to do; False when the thread must end."""
-        with self._lock:
-            if self._jobs and self._awake() <= self.max_threads:
-                return True
-            if self._retiring and not self._jobs:
-                self._threads.discard(threading.current_thread())
-                return False
-            self._parked.append(bell)
-        if bell.wait(IDLE_S):
-            return True
-        with self._lock:
-            if bell not in self._parked:
-                return True  # woken in the same moment
-            self._parked.remove(bell)
-            self._threads.discard(threading.current_thread())
-            return False
+        while True:
+            with self._lock:
+                if self._jobs and self._awake() <= self.max_threads:
+                    return True
+                if self._retiring:
+                    self._threads.discard(threading.current_thread())
+                    return False
+                self._parked.append(bell)
+            if not bell.wait(IDLE_S):
+                with self._lock:
+                    if bell in self._parked:
+                        self._parked.remove(bell)
+                        self._threads.discard(threading.current_thread())
+                        return False
+                    bell.wait()  # rung in the same moment; else it would be later
 
     def _inject(self) -> None:
         """Add a thread when jobs wait and the awake threads seem blocked."""
-        injector = threading.current_thread()
         while True:
-            quiet_since = taken_at = cpu_at = time.monotonic()
-            cpu = time.process_time()
-            head: object = None
-            while self._injector is injector:
-                time.sleep(TICK_S)
-                now, cpu_now = time.monotonic(), time.process_time()
-                share = (cpu_now - cpu) / (now - cpu_at)
-                cpu, cpu_at = cpu_now, now
-                try:
-                    job = self._jobs[0]
-                except IndexError:
-                    if now - quiet_since > WATCHFUL_S:
-                        break
-                    continue
-                quiet_since = now
-                if job is not head:
-                    head, taken_at = job, now
-                starved = now - taken_at >= STARVED_S
-                if now - job[1] >= TICK_S and (share < COMPUTING_SHARE or starved):
-                    taken_at = now
-                    with self._lock:
-                        self._add_thread()
-                del job
+            self._look_after_jobs()
             with self._lock:
-                if self._injector is not injector:
-                    return
-                # Whoever queued a job before this saw that someone was looking.
+                # Who queued a job before this relied on the injector's looking.
                 if self._jobs:
                     continue
                 self._watchful = False
-            head = None
-            self._alarm.wait()
+                if self._retiring:
+                    self._injector = None
+                    return
+            if not self._alarm.wait(IDLE_S):
+                with self._lock:
+                    if not self._watchful:
+                        self._injector = None
+                        return
+                    self._alarm.wait()  # rung in the same moment
+
+    def _look_after_jobs(self) -> None:
+        """Look every tick, until there have been no jobs for a while."""
+        looked_at = taken_at = quiet_since = time.monotonic()
+        cpu = time.process_time()
+        head: object = None
+        while True:
+            time.sleep(TICK_S)
+            now, cpu_now = time.monotonic(), time.process_time()
+            share = (cpu_now - cpu) / max(now - looked_at, TICK_S)
+            cpu, looked_at = cpu_now, now
+            try:
+                job = self._jobs[0]
+            except IndexError:
+                head = None
+                if self._retiring or now - quiet_since > WATCHFUL_S:
+                    return
+                continue
+            quiet_since = now
+            if job is not head:
+                head, taken_at = job, now
+            starved = now - taken_at >= STARVED_S
+            if now - job[1] >= TICK_S and (share < COMPUTING_SHARE or starved):
+                taken_at = now
+                with self._lock:
+                    self._add_thread()
+            del job
 
 
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
