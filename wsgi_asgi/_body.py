@@ -153,7 +153,7 @@ class RequestBody:
         """Receive the body as the thread reads it, and then go on listening.
 
         Returns:
-            True when the client has left; False if the server failed to tell.
+            True when the client has left; False if there is no more to hear.
         """
         inlet = self._inlet
         try:
@@ -167,19 +167,26 @@ class RequestBody:
                     # Only the client's leaving was left to say. A receive() that
                     # says the end again would do so for ever.
                     return False
-                data = self._checked(message)
-                if inlet and not inlet.complete:
-                    inlet.feed(data)
-                    if self._at_end:
-                        inlet.end()
+                self._pass_on(message)
         except Exception as error:
-            if isinstance(error, RequestRefused):
-                self.refusal = error
             if inlet and not inlet.complete:
                 inlet.end(error)  # the reader gets it
-            else:
-                logger.debug("receive() failed after the body", exc_info=True)
-            return isinstance(error, OSError) and not self.refusal
+                return False
+            logger.debug("receive() failed after the body", exc_info=True)
+            return isinstance(error, OSError)
+
+    def _pass_on(self, message: Message) -> None:
+        try:
+            data = self._checked(message)
+        except RequestRefused as refusal:
+            self.refusal = refusal
+            self._end(refusal)
+            return
+        inlet = self._inlet
+        if inlet and not inlet.complete:
+            inlet.feed(data)
+            if self._at_end:
+                inlet.end()
 
     async def _make_room(self, inlet: Inlet) -> None:
         """Wait until the thread has read enough, or is not going to.
@@ -201,10 +208,13 @@ class RequestBody:
 
     def close(self) -> None:
         """Let no reader wait for more; what has arrived can still be read."""
+        self._end(
+            ClientDisconnected("the client left before the end of its request body")
+        )
+
+    def _end(self, error: BaseException) -> None:
         if self._inlet:
-            self._inlet.end(
-                ClientDisconnected("the client left before the end of its request body")
-            )
+            self._inlet.end(error)
 
     def _stream(self, environ: dict[str, Any]) -> Inlet:
         length = self._length

@@ -32,14 +32,14 @@ import asyncio
 import contextvars
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from wsgi_asgi._errors import ClientDisconnected
+from wsgi_asgi._errors import ClientDisconnected, raisable
 from wsgi_asgi._pool import Bell, ThreadPool
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -189,9 +189,7 @@ class Bridge:
         """Run a callable in a thread, and wait for its end.
 
         Raises:
-            Exception: What the callable raised.
-            RuntimeError: It raised something that would end the loop, such as
-                SystemExit.
+            Exception: What the callable raised, made `raisable`.
         """
         crossing = Crossing(self, self.port(), work, buffer=0)
         crossing.start()
@@ -199,11 +197,8 @@ class Bridge:
             await crossing.wait()
         finally:
             crossing.leave()
-        error = crossing.error
-        if error is not None and not isinstance(error, Exception):
-            raise RuntimeError(f"{work!r} raised {error!r}") from error
-        if error is not None:
-            raise error
+        if crossing.error is not None:
+            raise raisable(crossing.error, repr(work))
 
 
 class Crossing:
@@ -240,6 +235,7 @@ class Crossing:
     _waiter: asyncio.Future[None] | None = None
     _room: Bell | None = None
     _task: asyncio.Task[None] | None = None
+    _async_tasks: Sequence[asyncio.Task[Any]] = ()
     _on_lost_error: Callable[[BaseException], object]
 
     def __init__(
@@ -310,6 +306,8 @@ class Crossing:
     def abandon(self) -> None:
         """Tell the thread to end: no more is wanted."""
         self.abandoned = True
+        for task in list(self._async_tasks):
+            task.cancel()
         if self._room:
             self._room.ring()
 
@@ -429,11 +427,15 @@ class Crossing:
         local = SyncToAsync.threadlocal
         local.main_event_loop = self.port.loop
         local.main_event_loop_pid = os.getpid()
-        local.task_context = []
+        # Tasks that async_to_sync starts for this thread.
+        local.task_context = self._async_tasks = []
         try:
             if self._context:
                 restore_context(self._context)
             self._do_work()
+        except asyncio.CancelledError as error:
+            self.check()
+            raise RuntimeError("asynchronous code was cancelled") from error
         finally:
             local.main_event_loop = None
 
@@ -455,12 +457,11 @@ class Crossing:
         try:
             await sync_to_async(self._run_guarded, thread_sensitive=True)()
         except BaseException as error:
-            if self.running or self.ended:
-                raise
-            # Refused by asgiref, or cancelled while it waited for the thread.
-            self.error = error
-            self.ended = True
-            self._wake()
+            self.error = error  # refused by asgiref, or cancelled with the loop
+        self.ended = True
+        if self._deserted:
+            self._bury()
+        self._wake()
 
     def _run_guarded(self) -> None:
         if not self.abandoned:
@@ -470,7 +471,6 @@ class Crossing:
             except BaseException as error:
                 self.error = error
             self.running = False
-        self._end()
 
 
 class Inlet:

@@ -37,6 +37,8 @@ CACHED_NAME_BYTES = 64
 # RFC 9110 5.6.2, less the underscore: "X_Real_IP" and "X-Real-IP" would share a
 # variable, so a client could forge what only a proxy may set (RFC 9110 17.10).
 _NAME_TOKEN = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
+# Surrogates that do not stand for a byte (PEP 383).
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _VALUE_BREAKS = re.compile(r"[\r\n\0]")
 
 # An integer of more digits than this is no length that any disk holds.
@@ -126,11 +128,8 @@ def native(text: str) -> str:
     """
     if text.isascii():
         return text
-    try:
-        raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raw = text.encode("utf-8", "replace")
-    return raw.decode("latin-1")
+    text = _NO_BYTE.sub("?", text)
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _unquoted(raw_path: bytes) -> str:
@@ -148,6 +147,16 @@ def _native_path(path: str, raw_path: bytes | None) -> str:
         if raw.decode("utf-8", "replace") == path:
             return raw.decode("latin-1")
     return native(path)
+
+
+def _native_mount(root_path: str, path: str, native_path: str) -> str:
+    """Give the bytes of a mount point, also those that its path has restored.
+
+    Slashes are the same in text and bytes, so they tell how far it reaches.
+    """
+    if "\ufffd" in root_path and path.startswith(root_path):
+        return "/".join(native_path.split("/")[: root_path.count("/") + 1])
+    return native(root_path)
 
 
 def split_path(
@@ -185,15 +194,15 @@ def split_path(
     """
     mount = root_path.rstrip("/")
     script_name = mount if not mount or mount.startswith("/") else f"/{mount}"
-    # Slashes at the end are tried first: a server that puts its root path of
-    # "/api/" before the path "/users" makes "/api//users" of them.
-    for prefix in (root_path, mount):
-        rest = path[len(prefix) :]
-        if path.startswith(prefix) and (not rest or rest.startswith("/")):
-            if raw_path and prefix and _unquoted(raw_path) == prefix + path:
-                break
-            return script_name, rest
-    return script_name, path
+    # A server that puts its root path of "/api/" before the path "/users" makes
+    # "/api//users" of them.
+    prefix = root_path if path.startswith(f"{root_path}/") else mount
+    rest = path[len(prefix) :]
+    if not path.startswith(prefix) or (rest and not rest.startswith("/")):
+        return script_name, path
+    if raw_path and prefix and _unquoted(raw_path) == prefix + path:
+        return script_name, path
+    return script_name, rest
 
 
 def parse_host(host: str) -> tuple[str, str]:
@@ -216,10 +225,12 @@ def _server(
     """
     if server:
         name, port = server
-        if name and port is not None:
+        digits = str(port)
+        # What is no host and port is the path of a socket.
+        if name and "/" not in name and digits.isdecimal() and digits != "0":
             if ":" in name and name[0] != "[":
                 name = f"[{name}]"  # RFC 3875 4.1.14
-            return name, str(port)
+            return name, digits
     name, port = parse_host(host or "")
     return name or "localhost", port or ("443" if scheme == "https" else "80")
 
@@ -312,7 +323,7 @@ def _add_tls(environ: dict[str, Any], tls: Mapping[str, Any]) -> None:
     error = tls.get("client_cert_error")
     chain = list(tls.get("client_cert_chain") or ())
     if error:
-        environ["SSL_CLIENT_VERIFY"] = f"FAILED:{error}"
+        environ["SSL_CLIENT_VERIFY"] = native(f"FAILED:{error}")
     elif chain:
         environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
         environ["SSL_CLIENT_CERT"] = native(chain[0])
@@ -366,7 +377,7 @@ def build_environ(
     root_path = get("root_path")
     if root_path:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = split_path(
-            native(root_path), path_info, raw_path
+            _native_mount(root_path, path, path_info), path_info, raw_path
         )
     else:
         environ["SCRIPT_NAME"] = ""

@@ -1,6 +1,6 @@
 """What can go wrong between a client and an application, as exceptions."""
 
-__all__ = ["ClientDisconnected", "IncompleteBody", "RequestRefused"]
+__all__ = ["ClientDisconnected", "IncompleteBody", "RequestRefused", "raisable"]
 
 
 class ClientDisconnected(ConnectionResetError):
@@ -41,3 +41,25 @@ class RequestRefused(OSError):
         self.status = status
         self.reason = reason
         self.headers = headers
+
+
+def raisable(error: BaseException, who: str) -> Exception:
+    """Give an error that a coroutine can raise for another thread's sake.
+
+    StopIteration would become something else there. SystemExit and its like would
+    end the loop, although only one request has failed.
+
+    Args:
+        error: What was raised in the thread.
+        who: Who raised it.
+
+    Returns:
+        The error itself, or a RuntimeError that it is the cause of.
+    """
+    if isinstance(error, Exception) and not isinstance(
+        error, StopIteration | StopAsyncIteration
+    ):
+        return error
+    wrapped = RuntimeError(f"{who} raised {error!r}")
+    wrapped.__cause__ = error
+    return wrapped

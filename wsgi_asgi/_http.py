@@ -18,7 +18,7 @@ from wsgiref.types import WSGIApplication
 from wsgi_asgi._body import RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing, beside
 from wsgi_asgi._environ import build_environ
-from wsgi_asgi._errors import ClientDisconnected, RequestRefused
+from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
 from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._response import Response, State, plain_text
@@ -31,10 +31,6 @@ logger = logging.getLogger("wsgi_asgi")
 # Chunks that wait together are sent as one message up to this size. Copying
 # larger ones would cost more than the message that it spares.
 JOIN_BYTES = 16384
-
-# Errors that mean something else when they are raised in a coroutine. Those that
-# are no Exception at all, as SystemExit, are errors of one request here too.
-_NOT_TO_RAISE = (StopIteration, StopAsyncIteration)
 
 _DRAINING = RequestRefused(
     "503 Service Unavailable",
@@ -209,10 +205,11 @@ class HttpExchange:
             ended = crossing.ended  # read first: after it nothing is put out
             messages = self._pending or crossing.take()
             if messages:
-                if not (ended or self._pumping) and messages[-1]["more_body"]:
-                    self._pending = messages
+                if messages[-1]["more_body"]:
                     self._body.response_streams = True
-                    return False  # it streams, so the client's leaving matters
+                    if not (ended or self._pumping):
+                        self._pending = messages
+                        return False  # from now on the client's leaving matters
                 self._pending = ()
                 await self._send_all(messages)
             elif ended:
@@ -247,10 +244,10 @@ class HttpExchange:
         return await self._body.pump() and self._disconnect()
 
     def _disconnect(self) -> bool:
+        self._body.close()
         if self._final_sent:
             return False
         self._crossing.abandon()
-        self._body.close()
         return True
 
     async def _conclude(self, error: BaseException | None) -> None:
@@ -258,19 +255,14 @@ class HttpExchange:
         settings = self._settings
         if self._send_error:
             raise self._send_error
-        if self._crossing.abandoned:
-            settings.disconnected += 1
-            if error is None or _is_disconnect(error):
-                return
-        elif error is None:
-            settings.completed += 1
-            return
+        gone = self._crossing.abandoned
+        settings.disconnected += gone
+        if error is None or (_is_disconnect(error) and (gone or self._final_sent)):
+            settings.completed += not gone
         elif isinstance(error, RequestRefused) and not self._response.is_out:
             await self._refuse(error)
-            return
-        if not isinstance(error, Exception) or isinstance(error, _NOT_TO_RAISE):
-            raise RuntimeError(f"{settings.name} raised {error!r}") from error
-        raise error
+        else:
+            raise raisable(error, settings.name)
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         self._settings.rejected += 1

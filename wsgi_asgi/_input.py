@@ -109,6 +109,8 @@ class LazyStream:
         return self._file
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # else copying one would look for `_file` for ever
+            raise AttributeError(name)
         return getattr(self._open(), name)
 
     def __iter__(self) -> Iterator[bytes]:

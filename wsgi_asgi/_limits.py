@@ -35,9 +35,11 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and value < 0:
+            if value is None and field.name == "body":
+                continue
+            if value is None or value < 0:
                 raise ValueError(
-                    f"Limits({field.name}={value!r}): a limit is zero or more"
+                    f"Limits({field.name}={value!r}): a limit is a number, zero or more"
                 )
         if self.buffer == 0:
             raise ValueError("Limits(buffer=0): nothing could pass; give it bytes")

@@ -202,8 +202,12 @@ class ThreadPool(Executor):
                 ending.append(self._injector)
                 self._alarm.ring()
         deadline = time.monotonic() + patience
-        for thread in ending:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while ending:
+            for thread in ending:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            # Jobs that waited may have been given threads meanwhile.
+            with self._lock:
+                ending = [*self._threads] if time.monotonic() < deadline else []
 
     # Below, "with the lock" means that the caller holds it.
 
@@ -243,11 +247,7 @@ class ThreadPool(Executor):
     def _work(self) -> None:
         """Run jobs, and park when there are none; a thread's whole life."""
         bell = Bell()
-        while self._may_go_on(bell):
-            try:
-                job, _ = self._jobs.popleft()
-            except IndexError:
-                continue
+        while job := self._next_job(bell):
             self._progress = time.monotonic()
             try:
                 job()
@@ -255,22 +255,22 @@ class ThreadPool(Executor):
                 logger.exception("a job of the thread pool failed")
             del job  # and with it all that the request held
 
-    def _may_go_on(self, bell: Bell) -> bool:
-        """Park until there is something to do; False when the thread must end."""
+    def _next_job(self, bell: Bell) -> Callable[[], object] | None:
+        """Park until there is something to do; None when the thread must end."""
         while True:
             with self._lock:
                 if self._jobs and self._awake() <= self.max_threads:
-                    return True
+                    return self._jobs.popleft()[0]
                 if self._retiring:
                     self._threads.discard(threading.current_thread())
-                    return False
+                    return None
                 self._parked.append(bell)
             if not bell.wait(IDLE_S):
                 with self._lock:
                     if bell in self._parked:
                         self._parked.remove(bell)
                         self._threads.discard(threading.current_thread())
-                        return False
+                        return None
                     bell.wait()  # rung in the same moment; else it would be later
 
     def _inject(self) -> None:

@@ -17,8 +17,9 @@ only while it makes the first one that it has to answer something else.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from wsgi_asgi._types import ExcInfo, Message
 
@@ -69,7 +70,7 @@ CACHED_TEXTS = 512
 CACHED_TEXT_LENGTH = 64
 
 _NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS = re.compile(r"([0-9]{3})(?: [^\x00-\x1f\x7f]*)?")
+_STATUS = re.compile(r"([0-9]{3})(?: [\x20-\x7e\x80-\xff]*)?")
 # RFC 9110 5.5 allows a tab in a value and no other control character.
 _VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -89,8 +90,6 @@ _LENGTH_DROPPED = frozenset({204, 205})
 
 class _StatusCache(dict[str, int]):
     def __missing__(self, status: str) -> int:
-        if not isinstance(status, str):
-            raise TypeError(f"status is {type(status).__name__}, not str: {status!r}")
         match = _STATUS.fullmatch(status)
         if not match:
             raise ValueError(
@@ -101,7 +100,7 @@ class _StatusCache(dict[str, int]):
             raise ValueError(
                 f"status {status!r} is informational and cannot end a request"
             )
-        if len(self) < CACHED_TEXTS and len(status) <= CACHED_TEXT_LENGTH:
+        if _is_worth_caching(self, status):
             self[status] = code
         return code
 
@@ -113,9 +112,17 @@ class _NameCache(dict[str, bytes]):
         if not _NAME_TOKEN.fullmatch(name):
             raise ValueError
         raw_name = name.lower().encode("ascii")
-        if len(self) < CACHED_TEXTS and len(name) <= CACHED_TEXT_LENGTH:
+        if _is_worth_caching(self, name):
             self[name] = raw_name
         return raw_name
+
+
+def _is_worth_caching(cache: dict[str, Any], text: str) -> bool:
+    return (
+        len(cache) < CACHED_TEXTS
+        and len(text) <= CACHED_TEXT_LENGTH
+        and type(text) is str  # an object of another class might hold anything
+    )
 
 
 def check_header(pair: object) -> None:
@@ -125,21 +132,24 @@ def check_header(pair: object) -> None:
         TypeError: It is no pair of str.
         ValueError: It cannot be sent.
     """
-    if (
-        isinstance(pair, str | bytes)
-        or not isinstance(pair, Sequence)
-        or len(pair) != 2
-    ):
-        raise TypeError(f"header is not a pair of name and value: {pair!r}")
-    name, value = pair
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"header name and value must be str: {pair!r}")
-    if not _NAME_TOKEN.fullmatch(name):
-        raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
-    if _VALUE_CONTROLS.search(value):
-        raise ValueError(f"header {name!r} holds a control character: {value!r}")
-    if not all(character <= "\xff" for character in value):
-        raise ValueError(f"header {name!r} holds text outside Latin-1: {value!r}")
+    match pair:
+        case (str(name), str(value)):
+            if not _NAME_TOKEN.fullmatch(name):
+                raise ValueError(
+                    f"header name {name!r} is not a token (RFC 9110 5.6.2)"
+                )
+            if _VALUE_CONTROLS.search(value):
+                raise ValueError(
+                    f"header {name!r} holds a control character: {value!r}"
+                )
+            if not all(character <= "\xff" for character in value):
+                raise ValueError(
+                    f"header {name!r} holds text outside Latin-1: {value!r}"
+                )
+        case (_, _):
+            raise TypeError(f"header name and value must be str: {pair!r}")
+        case _:
+            raise TypeError(f"header is not a pair of name and value: {pair!r}")
 
 
 _STATUSES = _StatusCache()
@@ -254,41 +264,50 @@ class Response:
                 "start_response() was called a second time without exc_info"
             )
         self.state = State.REFUSED
-        try:
-            self._take_head(status, headers)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._application}: {error}") from None
+        self._take_head(status, headers)
         self.state = state
 
     def _take_head(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
-        code = _STATUSES[status]
+        if not isinstance(status, str):
+            raise self._refusal(
+                TypeError(f"status is {type(status).__name__} and not str: {status!r}")
+            )
+        try:
+            code = _STATUSES[status]
+        except ValueError as error:
+            raise self._refusal(error) from None
+        if not isinstance(headers, Iterable):
+            raise self._refusal(TypeError(f"headers must be a list: {headers!r}"))
         raw_headers: list[tuple[bytes, bytes]] = []
         dropped: list[bytes] = []
         length: bytes | None = None
-        headers = list(headers)
         for pair in headers:
+            if not isinstance(pair, tuple | list):
+                raise self._header_refusal(pair)
             try:
                 name, value = pair
                 raw_name = _NAMES[name]
-                # isprintable() is quick and true for nearly all values.
-                if not value.isprintable() and _VALUE_CONTROLS.search(value):
-                    raise ValueError
                 # Blanks around a value are no part of it (RFC 9110 5.5), and
                 # there are servers that drop a whole response for them.
                 raw_value = value.encode("latin-1").strip(b" \t")
+                # isprintable() is quick and true for nearly all values.
+                good = value.isprintable() or not _VALUE_CONTROLS.search(value)
             except (AttributeError, TypeError, ValueError):
-                check_header(pair)
-                raise
+                good = False
+            if not (good and isinstance(name, str) and isinstance(value, str)):
+                raise self._header_refusal(pair)
             if raw_name in _CHECKED_HEADERS:
                 if raw_name in _CONNECTION_HEADERS:
                     dropped.append(raw_name)
                     continue
                 if length is not None and length != raw_value:
-                    raise ValueError("two Content-Length headers that differ")
+                    raise self._refusal(ValueError("two Content-Length headers differ"))
                 if length is not None or code in _LENGTH_DROPPED:
                     continue
                 if not _LENGTH.fullmatch(raw_value):
-                    raise ValueError(f"Content-Length is not a number: {value!r}")
+                    raise self._refusal(
+                        ValueError(f"Content-Length is not a number: {value!r}")
+                    )
                 length = raw_value
             raw_headers.append((raw_name, raw_value))
         self.status = code
@@ -313,6 +332,7 @@ class Response:
             and not self._has_length
             and self.status not in _NO_BODY
         ):
+            self._has_length = True
             self._headers.append((b"content-length", b"%d" % length))
             if not self._no_body:
                 self._left = length
@@ -375,7 +395,8 @@ class Response:
             return []
         if self._left:
             raise self._error(
-                f"the response ended {self._left} bytes short of its Content-Length"
+                f"the response ended {self._left} bytes short of its Content-Length",
+                "Handling the Content-Length Header",
             )
         messages: list[Message] = []
         if self.state is State.READY:
@@ -401,5 +422,15 @@ class Response:
             f"not bytes (PEP 3333, Unicode Issues)"
         )
 
-    def _error(self, what: str) -> RuntimeError:
-        return RuntimeError(f"{self._application}: {what} (PEP 3333, start_response)")
+    def _error(self, what: str, clause: str = "start_response") -> RuntimeError:
+        return RuntimeError(f"{self._application}: {what} (PEP 3333, {clause})")
+
+    def _refusal(self, error: Exception) -> Exception:
+        return type(error)(f"{self._application}: {error} (PEP 3333, start_response)")
+
+    def _header_refusal(self, pair: object) -> Exception:
+        try:
+            check_header(pair)
+        except (TypeError, ValueError) as error:
+            return self._refusal(error)
+        return self._refusal(TypeError(f"header is not made of plain str: {pair!r}"))
