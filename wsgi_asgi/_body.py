@@ -48,11 +48,13 @@ class RequestBody:
         limits: `buffer` and `body` count here.
 
     Attributes:
+        is_announced: The headers speak of one.
         response_streams: A part of the response is out, and not all of it.
         refusal: Why no more of it is received, if the adapter has refused it.
         unsized: It streams, and nobody knows its length.
     """
 
+    is_announced = False
     response_streams = False
     refusal: RequestRefused | None = None
     unsized = False
@@ -72,6 +74,11 @@ class RequestBody:
         """Whether it streams and the application has not asked for any of it."""
         return self._inlet is not None and not self._inlet.wanted
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it is missing."""
+        return self._at_end or not self.is_announced or self._received == self._length
+
     def prepare(self, scope: Scope, environ: dict[str, Any]) -> bool:
         """Add ``wsgi.input`` to the environ, where that needs no waiting.
 
@@ -86,7 +93,7 @@ class RequestBody:
             # Only where no length tells the end: with one, Werkzeug has a stream
             # of its own, which turns a client's leaving into a 400.
             environ["wsgi.input_terminated"] = True
-            if not self._is_announced(scope, environ):
+            if not self._has_unknown_length(scope, environ):
                 # There may be one all the same: clients in process need no headers.
                 inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
                 environ["wsgi.input"] = LazyStream(inlet.pull)
@@ -98,13 +105,14 @@ class RequestBody:
             if not length:
                 environ["wsgi.input"] = io.BytesIO()
                 return False
+        self.is_announced = True
         if environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             self._expects_continue = True
             self._stream(environ)
             return False
         return True
 
-    def _is_announced(self, scope: Scope, environ: dict[str, Any]) -> bool:
+    def _has_unknown_length(self, scope: Scope, environ: dict[str, Any]) -> bool:
         """Tell whether there is a body although no length says so."""
         return "HTTP_TRANSFER_ENCODING" in environ or (
             # HTTP/2 and later mark the end of a request without a header.

@@ -213,6 +213,9 @@ class Crossing:
     Attributes:
         age: Ticks of `TICK_S` since the start.
         abandoned: Nobody wants the result any more; the thread should end.
+        deserted: Nor does anybody wait for the thread to end.
+        indispensable: The work is to be done even if it was abandoned before a
+            thread has begun it.
         ended: The thread is done, and `error` is what the work raised.
         nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
@@ -222,6 +225,8 @@ class Crossing:
     # Defaults of the class, since to make one is on the way of every request.
     age = 0
     abandoned = False
+    deserted = False
+    indispensable = False
     ended = False
     error: BaseException | None = None
     nudged = False
@@ -230,10 +235,10 @@ class Crossing:
     _put = 0  # bytes, counted by the thread alone
     _taken = 0  # bytes, counted by the task alone
     _sleeping = False
-    _stalled = False
-    _deserted = False
+    _stalled: Callable[[], bool] | None = None  # what the thread waits for
+    _in_hand = False  # taken, and not known to be delivered
     _waiter: asyncio.Future[None] | None = None
-    _room: Bell | None = None
+    _bell: Bell | None = None
     _task: asyncio.Task[None] | None = None
     _async_tasks: Sequence[asyncio.Task[Any]] = ()
     _on_lost_error: Callable[[BaseException], object]
@@ -271,12 +276,18 @@ class Crossing:
             raise
 
     def take(self) -> list[Any]:
-        """Give all that the thread has put out since the last time."""
+        """Give all that the thread has put out since the last time.
+
+        What was given then counts as delivered now.
+        """
         items = []
-        while self._items:
-            items.append(self._items.popleft())
-        if self._stalled:
-            self._make_room()
+        if self._items:
+            self._in_hand = True  # before they leave, see `_is_undelivered`
+            while self._items:
+                items.append(self._items.popleft())
+        else:
+            self._in_hand = False
+        self._look_if_stalled()
         return items
 
     async def wait(self) -> None:
@@ -295,8 +306,7 @@ class Crossing:
     def taken(self, size: int) -> None:
         """Say that bytes which `take` gave are on their way."""
         self._taken += size
-        if self._stalled:
-            self._make_room()
+        self._look_if_stalled()
 
     def nudge(self) -> None:
         """Make `wait` return, once, even if there is nothing to take."""
@@ -308,8 +318,8 @@ class Crossing:
         self.abandoned = True
         for task in list(self._async_tasks):
             task.cancel()
-        if self._room:
-            self._room.ring()
+        if self._bell:
+            self._bell.ring()
 
     async def linger(self) -> None:
         """Give an abandoned thread a moment to end, and forget what it put out."""
@@ -327,8 +337,8 @@ class Crossing:
             on_error: Called with what the work raises.
         """
         self._on_lost_error = on_error
-        self._deserted = True
-        # Looked at after `_deserted` is up: if the thread has not ended yet, it
+        self.deserted = True
+        # Looked at after `deserted` is up: if the thread has not ended yet, it
         # will see that, and have the loop call `_bury`.
         if self.ended:
             self._bury()
@@ -347,14 +357,10 @@ class Crossing:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _make_room(self) -> None:
-        if self._has_room():
-            self._stalled = False
-            if self._room:
-                self._room.ring()
-
-    def _has_room(self) -> bool:
-        return self._put - self._taken <= self._buffer and len(self._items) < MAX_ITEMS
+    def _look_if_stalled(self) -> None:
+        stalled = self._stalled
+        if stalled and not stalled() and self._bell:
+            self._bell.ring()
 
     # The thread's side.
 
@@ -384,13 +390,29 @@ class Crossing:
         Raises:
             ClientDisconnected: The crossing was abandoned, or its loop is gone.
         """
-        while not (self._has_room() or self.abandoned):
-            room = self._room = self._room or Bell()
-            self._stalled = True
-            # Looked at again, now that the task can see that it must ring.
-            if not (self._has_room() or self.abandoned):
-                self.wait_bell(room)
+        if self._is_far_ahead():
+            self._wait_while(self._is_far_ahead)
         self.check()
+
+    def wait_delivered(self) -> None:
+        """Wait until the task has delivered all that was put out; raises as above."""
+        self._wait_while(self._is_undelivered)
+        self.check()
+
+    def _is_far_ahead(self) -> bool:
+        return self._put - self._taken > self._buffer or len(self._items) >= MAX_ITEMS
+
+    def _is_undelivered(self) -> bool:
+        # In this order, since `take` raises the one before it empties the other.
+        return bool(self._items) or self._in_hand
+
+    def _wait_while(self, stalled: Callable[[], bool]) -> None:
+        bell = self._bell = self._bell or Bell()
+        # Looked at after this is up, so that either we or the task find out.
+        self._stalled = stalled
+        while stalled() and not self.abandoned:
+            self.wait_bell(bell)
+        self._stalled = None
 
     def check(self) -> None:
         """Raise ClientDisconnected if the crossing was abandoned."""
@@ -410,7 +432,7 @@ class Crossing:
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
-        if not self.abandoned:
+        if not self.abandoned or self.indispensable:
             self.running = True
             try:
                 self._context.run(self._run_in_context)
@@ -433,21 +455,22 @@ class Crossing:
             if self._context:
                 restore_context(self._context)
             self._do_work()
-        except asyncio.CancelledError as error:
-            self.check()
-            raise RuntimeError("asynchronous code was cancelled") from error
         finally:
             local.main_event_loop = None
 
     def _do_work(self) -> None:
         work, self._work = self._work, None  # and so no cycle keeps the request
-        if work:
-            work()
+        try:
+            if work:
+                work()
+        except asyncio.CancelledError as error:
+            self.check()
+            raise RuntimeError("asynchronous code was cancelled") from error
 
     def _end(self) -> None:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
-        if self._deserted:
+        if self.deserted:
             self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)
@@ -459,13 +482,14 @@ class Crossing:
         except BaseException as error:
             self.error = error  # refused by asgiref, or cancelled with the loop
         self.ended = True
-        if self._deserted:
+        if self.deserted:
             self._bury()
         self._wake()
 
     def _run_guarded(self) -> None:
-        if not self.abandoned:
+        if not self.abandoned or self.indispensable:
             self.running = True
+            self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
             try:
                 self._do_work()
             except BaseException as error:

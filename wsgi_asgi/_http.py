@@ -32,6 +32,8 @@ logger = logging.getLogger("wsgi_asgi")
 # larger ones would cost more than the message that it spares.
 JOIN_BYTES = 16384
 
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
+
 _DRAINING = RequestRefused(
     "503 Service Unavailable",
     "The server is shutting down; try again.",
@@ -126,6 +128,7 @@ class HttpExchange:
     _pending: Sequence[Message] = ()  # taken, and kept until the pump runs
     _final_sent = False
     _send_error: Exception | None = None
+    _streams = False  # a part of the response was put out before its end
     _closed = False  # the application is done
 
     def __init__(
@@ -247,6 +250,10 @@ class HttpExchange:
         self._body.close()
         if self._final_sent:
             return False
+        # Clients that post something and do not wait for the answer are served.
+        self._crossing.indispensable = self._body.is_whole and (
+            self._scope["method"] not in _SAFE_METHODS or self._body.is_announced
+        )
         self._crossing.abandon()
         return True
 
@@ -292,6 +299,11 @@ class HttpExchange:
             iterable = settings.application(environ, self._start_response)
             try:
                 self._iterate(iterable)
+                if self._streams:
+                    # close() comes after the last chunk is with the server. Where
+                    # it was the only one that is not waited for, as it would cost
+                    # every quick request a second hop.
+                    self._crossing.wait_delivered()
             except BaseException:
                 self._close_after_error(iterable)
                 raise
@@ -348,6 +360,7 @@ class HttpExchange:
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]
         if last["more_body"]:
+            self._streams = True
             self._crossing.begin_stream()
         self._crossing.put(messages, len(last["body"]))
 
