@@ -51,7 +51,7 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
         """Leave the context as it is."""
 
 
-__all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside"]
+__all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside", "pause"]
 
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
@@ -604,6 +604,11 @@ class Inlet:
                 crossing.wait_bell(self._bell)
             else:
                 self._bell = Bell()  # and look again, now that the task sees it
+
+
+async def pause(seconds: float) -> None:
+    """Let the loop go on for a while."""
+    await asyncio.sleep(seconds)
 
 
 async def beside(

@@ -16,7 +16,7 @@ from typing import IO, Any
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import RequestBody
-from wsgi_asgi._bridge import Bridge, Crossing, beside
+from wsgi_asgi._bridge import Bridge, Crossing, beside, pause
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
 from wsgi_asgi._input import spool
@@ -31,6 +31,9 @@ logger = logging.getLogger("wsgi_asgi")
 # Chunks that wait together are sent as one message up to this size. Copying
 # larger ones would cost more than the message that it spares.
 JOIN_BYTES = 16384
+
+# How long a server may take with the end of a response whose client has left.
+LAST_SEND_S = 5.0
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
@@ -126,7 +129,8 @@ class HttpExchange:
     # Defaults of the class, since to make one is on the way of every request.
     _pumping = False  # another task owns receive()
     _pending: Sequence[Message] = ()  # taken, and kept until the pump runs
-    _final_sent = False
+    _final_given = False  # the message that completes the response was given to send()
+    _final_sent = False  # and send() has returned
     _send_error: Exception | None = None
     _streams = False  # a part of the response was put out before its end
     _closed = False  # the application is done
@@ -230,11 +234,12 @@ class HttpExchange:
                 return
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
-            self._final_sent = message.get("more_body") is False
+            self._final_given = message.get("more_body") is False
             try:
                 await self._send(message)
+                self._final_sent = self._final_given
             except Exception as error:
-                self._final_sent = False
+                self._final_given = False
                 if not isinstance(error, OSError):
                     self._send_error = error
                 self._disconnect()
@@ -244,11 +249,19 @@ class HttpExchange:
 
     async def _watch(self) -> bool:
         """Listen; True if the client has left before it got its response."""
-        return await self._body.pump() and self._disconnect()
+        if not await self._body.pump():
+            return False
+        if self._final_given:
+            # A server that says so then means that the response is complete. But
+            # it may also have lost the client and never return from send().
+            self._body.close()
+            await pause(LAST_SEND_S)
+            self._final_given = self._final_sent
+        return self._disconnect()
 
     def _disconnect(self) -> bool:
         self._body.close()
-        if self._final_sent:
+        if self._final_given:
             return False
         # Clients that post something and do not wait for the answer are served.
         self._crossing.indispensable = self._body.is_whole and (

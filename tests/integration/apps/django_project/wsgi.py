@@ -1,0 +1,14 @@
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+from wsgi_asgi import WsgiToAsgi
+
+os.environ.setdefault(
+    "DJANGO_SETTINGS_MODULE", "tests.integration.apps.django_project.settings"
+)
+
+application = get_wsgi_application()
+app = WsgiToAsgi(application)
+# Django reads no more than CONTENT_LENGTH, so a body without one needs spooling.
+spooling = WsgiToAsgi(application, spool=True)

@@ -1,0 +1,72 @@
+"""All applications in one process: the `x-app` header names the one to run.
+
+A header, since nothing of the scope may change on the way: the path least of all.
+"""
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tests.integration.apps import flask_app, journal, mounted, others, plain
+from tests.integration.apps.context import ContextMiddleware
+from tests.integration.apps.django_project import wsgi as django_app
+
+ADAPTERS = {
+    "plain": plain.app,
+    "plain-narrow": plain.narrow,
+    "flask": flask_app.app,
+    "flask-narrow": flask_app.narrow,
+    "django": django_app.app,
+    "django-spooling": django_app.spooling,
+    "bottle": others.bottle_app,
+    "pyramid": others.pyramid_app,
+    "falcon": others.falcon_app,
+}
+APPS: dict[str, ASGIApp] = {
+    **ADAPTERS,
+    "plain-in-context": ContextMiddleware(plain.app),
+    "flask-in-context": ContextMiddleware(flask_app.app),
+    "django-in-context": ContextMiddleware(django_app.app),
+    "starlette": mounted.starlette_app,
+    "fastapi": mounted.fastapi_app,
+}
+
+
+STATS = (
+    "threads",
+    "busy",
+    "queued",
+    "streams",
+    "completed",
+    "rejected",
+    "disconnected",
+)
+
+
+async def probe(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with an adapter's numbers, or with the journal of a key."""
+    query = QueryParams(scope["query_string"])
+    if "stats" in query:
+        stats = ADAPTERS[query["stats"]].stats()
+        response = JSONResponse({name: getattr(stats, name) for name in STATS})
+    else:
+        response = JSONResponse(journal.read(query.get("journal", "")))
+    await response(scope, receive, send)
+
+
+async def answer_lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await answer_lifespan(receive, send)
+        return
+    headers = Headers(scope=scope)
+    if "x-key" in headers:
+        journal.note(headers["x-key"], "arrived")
+    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, send)

@@ -1,0 +1,108 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.apps import payload
+from tests.integration.polling import wait_until
+from tests.integration.servers import Server
+from tests.integration.site import Site, peers_except
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+BODY_BYTES = 300 * payload.MIB
+GROWTH_BYTES = 4 * payload.MIB
+
+# A body of the size that is measured later, so that what a server and an allocator
+# keep for good is there before.
+WARM_UP_BYTES = 40 * payload.MIB
+
+STILL_S = 0.5
+
+# What happens in daphne before and after the adapter, whatever the application.
+BUFFERED = {"daphne": "Twisted keeps a whole body, and all that a client does not read"}
+UNBOUNDED = {
+    "hypercorn-http2": "hypercorn's StreamBuffer.pop() lets send() go on at any piece, "
+    "however much the client has yet to read"
+}
+
+
+class Memory:
+    """What all processes of a server hold, and held at the most since a moment."""
+
+    def __init__(self, server: Server) -> None:
+        self._processes = [
+            entry
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and os.getpgid(int(entry.name)) == server.process.pid
+        ]
+
+    def start(self) -> None:
+        for process in self._processes:
+            (process / "clear_refs").write_text("5")  # forget the peak
+        self.at_start = self._read("VmRSS")
+
+    def growth(self) -> int:
+        return self._read("VmHWM") - self.at_start
+
+    def wait_until_still(self) -> None:
+        """Wait until no process has used a processor for a while: all are blocked."""
+        seen: list[int] = []
+
+        def is_still() -> bool:
+            time.sleep(STILL_S / 5)
+            seen.append(self._ticks())
+            return len(seen) > 5 and seen[-6] == seen[-1]
+
+        wait_until(is_still, "the server is still")
+
+    def _ticks(self) -> int:
+        stats = [(process / "stat").read_text() for process in self._processes]
+        fields = [stat.rpartition(")")[2].split() for stat in stats]
+        return sum(int(field[11]) + int(field[12]) for field in fields)
+
+    def _read(self, name: str) -> int:
+        total = 0
+        for process in self._processes:
+            for line in (process / "status").read_text().splitlines():
+                key, _, value = line.partition(":")
+                if key == name:
+                    total += int(value.split()[0]) * 1024
+        return total
+
+
+@pytest.fixture
+def memory(site: Site) -> Memory:
+    return Memory(site.server)
+
+
+def upload(site: Site, size: int) -> None:
+    with site.client("plain") as client:
+        response = client.post("/digest", content=payload.blocks(size))
+    assert response.json()["sha256"] == payload.digest(size)
+
+
+@peers_except(BUFFERED)
+def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> None:
+    upload(site, WARM_UP_BYTES)
+    memory.start()
+    upload(site, BODY_BYTES)
+    assert memory.growth() < GROWTH_BYTES
+
+
+@peers_except(BUFFERED | UNBOUNDED)
+def test_large_download_that_nobody_reads_is_not_made(
+    site: Site, memory: Memory
+) -> None:
+    for measured in (False, True):
+        with site.connect() as connection:
+            if measured:
+                memory.start()
+            site.start(connection, "plain", f"/download?bytes={BODY_BYTES}")
+            assert connection.read_head().status == 200
+            memory.wait_until_still()
+            connection.leave()
+        site.wait_until_idle("plain")
+    assert memory.growth() < GROWTH_BYTES

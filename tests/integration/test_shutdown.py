@@ -1,0 +1,128 @@
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.apps.plain import SHUTDOWN_S
+from tests.integration.clients import Connection, CutError, Http1Connection
+from tests.integration.polling import wait_until
+from tests.integration.servers import GRACE_S, SERVERS, Server, running, tracebacks
+
+pytestmark = pytest.mark.integration
+
+ENDING = "tests.integration.apps.plain:ending"
+# A few seconds more: hypercorn needs more than one to end when it is idle.
+EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
+
+KILLED = "its worker is killed after the grace time without a word to the application"
+# wait_closed() of the transport comes after the cancellation, and has no bound.
+UNREAD = "hypercorn waits for the client to read, after the grace time too"
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with running(request.param, ENDING, tmp_path) as server:
+        yield server
+
+
+def servers_except(reasons: dict[str, str]) -> pytest.MarkDecorator:
+    """Parametrise over all servers; skip those that cannot keep the promise."""
+    return pytest.mark.parametrize(
+        "server",
+        [
+            pytest.param(name, marks=pytest.mark.skip(reasons[name]))
+            if name in reasons
+            else name
+            for name in SERVERS
+        ],
+        indirect=True,
+    )
+
+
+def assert_ends_well(server: Server) -> None:
+    server.terminate()
+    wait_until(server.is_gone, "all processes ended", within=EXIT_S)
+    log = server.log()
+    # uvicorn reports the tasks that it cancels itself as errors.
+    own = [trace for trace in tracebacks(log) if "CancelledError" not in trace]
+    assert own == [], log
+
+
+@contextlib.contextmanager
+def reading(connection: Connection) -> Iterator[None]:
+    """Read on beside the test, until the answer is cut."""
+
+    def read_on() -> None:
+        with contextlib.suppress(CutError, OSError):
+            while connection.read_some():
+                pass
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        yield
+    finally:
+        reader.join()
+
+
+def test_idle_server_ends(server: Server) -> None:
+    assert_ends_well(server)
+
+
+@servers_except({"granian": KILLED, "gunicorn": KILLED})
+def test_stream_that_ends_with_the_server_is_closed(server: Server) -> None:
+    with Http1Connection(server.port) as connection:
+        connection.start("GET", "/tick?key=tick")
+        assert connection.read_head().status == 200
+        with reading(connection):
+            assert_ends_well(server)
+    assert "closed tick" in server.log()
+
+
+def test_server_with_a_stream_whose_client_reads_ends(server: Server) -> None:
+    with Http1Connection(server.port) as connection:
+        connection.start("GET", "/tick")
+        assert connection.read_head().status == 200
+        with reading(connection):
+            assert_ends_well(server)
+
+
+@servers_except({"hypercorn": UNREAD})
+def test_server_with_a_stream_whose_client_does_not_read_ends(
+    server: Server,
+) -> None:
+    with Http1Connection(server.port) as connection:
+        connection.start("GET", "/flood")
+        assert connection.read_head().status == 200
+
+        assert_ends_well(server)
+
+
+def test_server_with_a_stream_whose_client_left_ends(server: Server) -> None:
+    with Http1Connection(server.port) as connection:
+        connection.start("GET", "/tick?key=tick")
+        assert connection.read_head().status == 200
+        connection.leave()
+
+    wait_until(lambda: "closed tick" in server.log(), "the stream is closed")
+    assert_ends_well(server)
+
+
+def test_server_with_an_app_that_never_returns_ends(server: Server) -> None:
+    with Http1Connection(server.port) as present, Http1Connection(server.port) as left:
+        for connection in (present, left):
+            connection.start("GET", "/hold")
+            assert connection.read_head().status == 200
+        left.leave()
+
+        assert_ends_well(server)
+
+
+def test_server_with_an_upload_under_way_ends(server: Server) -> None:
+    with Http1Connection(server.port) as connection:
+        connection.start("POST", "/digest", [("content-length", "1000000")], end=False)
+        connection.send(bytes(100_000))
+
+        assert_ends_well(server)
