@@ -249,7 +249,7 @@ class Crossing:
         self.port = port
         self._bridge = bridge
         self._buffer = buffer
-        self._work: Callable[[], object] | None = work
+        self._work = work
         self._context = contextvars.copy_context()
         self._items: deque[Any] = deque()
 
@@ -347,7 +347,9 @@ class Crossing:
         self.leave()
         if self.error is not None:
             error, self.error = self.error, None
-            self._on_lost_error(error)
+            # A loop that ends cancels all tasks, in whatever order.
+            if not isinstance(error.__cause__, asyncio.CancelledError):
+                self._on_lost_error(error)
 
     def leave(self) -> None:
         """Count the crossing as over."""
@@ -459,10 +461,10 @@ class Crossing:
             local.main_event_loop = None
 
     def _do_work(self) -> None:
-        work, self._work = self._work, None  # and so no cycle keeps the request
+        work = self._work
+        del self._work  # else a cycle would keep the request
         try:
-            if work:
-                work()
+            work()
         except asyncio.CancelledError as error:
             self.check()
             raise RuntimeError("asynchronous code was cancelled") from error
@@ -554,18 +556,16 @@ class Inlet:
         Returns:
             False if it has not.
         """
-        while not self._has_room():
-            self._resume = asyncio.Event()
-            # Looked at again, now that the thread can see that it must resume us.
-            if not self._has_room():
-                try:
-                    async with asyncio.timeout(patience):
-                        await self._resume.wait()
-                except TimeoutError:
-                    return False
-                finally:
-                    self._resume = None
-        return True
+        resume = self._resume = asyncio.Event()
+        # Looked at after this is up, so that either we or the thread find out.
+        if not self._has_room():
+            timer = self._crossing.port.loop.call_later(patience, resume.set)
+            try:
+                await resume.wait()
+            finally:
+                timer.cancel()
+        self._resume = None
+        return self._has_room()
 
     def _has_room(self) -> bool:
         return self._fed - self._pulled < self._limit and len(self._chunks) < MAX_ITEMS

@@ -43,6 +43,8 @@ _DRAINING = RequestRefused(
     (("Retry-After", "1"),),
 )
 
+_CUT = "a response body was cut, since it was longer than its Content-Length"
+
 _UNREAD = (
     "answered without reading a request body of unknown length; if it cannot read "
     "one without CONTENT_LENGTH, as Django cannot, use WsgiToAsgi(..., spool=True)"
@@ -327,6 +329,8 @@ class HttpExchange:
             if spooled:
                 spooled.close()
         body = self._body
+        if self._response.is_cut:
+            settings.warn_once("cut", _CUT)
         if body.unsized and body.is_unread and self._response.status < 400:
             settings.warn_once("unread", _UNREAD)
 
@@ -359,9 +363,8 @@ class HttpExchange:
         """Put out a body that is all there, so that its length is known."""
         response = self._response
         messages: list[Message] = []
-        if len(chunks) == 1:
-            if chunks[0]:
-                response.announce(len(chunks[0]))
+        if len(chunks) == 1 and type(chunks[0]) is bytes:
+            response.announce(len(chunks[0]))
             messages = response.chunk(chunks[0])
         else:
             for chunk in chunks:
@@ -384,7 +387,10 @@ class HttpExchange:
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], None]:
         response = self._response
-        response.start(status, headers, exc_info)
+        try:
+            response.start(status, headers, exc_info)
+        finally:
+            exc_info = None  # else its traceback would hold itself, by this frame
         refusal = self._body.refusal
         if refusal and response.status >= 500 and not response.is_out:
             # The application took the refused body for a failure of its own.

@@ -73,17 +73,22 @@ _NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS = re.compile(r"([0-9]{3})(?: [\x20-\x7e\x80-\xff]*)?")
 # RFC 9110 5.5 allows a tab in a value and no other control character.
 _VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NOT_LATIN_1 = re.compile(r"[^\x00-\xff]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 # These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
 # Other HTTP Features). On HTTP/2 they would make the response malformed.
 _CONNECTION_HEADERS = frozenset(
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
-    b"".split()
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
-
-_CHECKED_HEADERS = _CONNECTION_HEADERS | {b"content-length"}
-
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
 _LENGTH_DROPPED = frozenset({204, 205})
 
@@ -106,11 +111,9 @@ class _StatusCache(dict[str, int]):
 
 
 class _NameCache(dict[str, bytes]):
-    """Checked names; what is wrong with one, `check_header` says."""
-
     def __missing__(self, name: str) -> bytes:
         if not _NAME_TOKEN.fullmatch(name):
-            raise ValueError
+            raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
         raw_name = name.lower().encode("ascii")
         if _is_worth_caching(self, name):
             self[name] = raw_name
@@ -125,35 +128,44 @@ def _is_worth_caching(cache: dict[str, Any], text: str) -> bool:
     )
 
 
-def check_header(pair: object) -> None:
-    """Say what is wrong with a response header.
+_STATUSES = _StatusCache()
+_NAMES = _NameCache()
+
+
+def encode_header(pair: object) -> tuple[bytes, bytes]:
+    """Check one response header and encode it.
+
+    Args:
+        pair: Name and value, as the application gave them.
+
+    Returns:
+        The name in lower case, and the value without the blanks around it, which
+        are no part of it (RFC 9110 5.5) and make some servers drop the response.
 
     Raises:
         TypeError: It is no pair of str.
         ValueError: It cannot be sent.
+
+    >>> encode_header(("Content-Type", "text/html "))
+    (b'content-type', b'text/html')
     """
-    match pair:
-        case (str(name), str(value)):
-            if not _NAME_TOKEN.fullmatch(name):
-                raise ValueError(
-                    f"header name {name!r} is not a token (RFC 9110 5.6.2)"
-                )
-            if _VALUE_CONTROLS.search(value):
-                raise ValueError(
-                    f"header {name!r} holds a control character: {value!r}"
-                )
-            if not all(character <= "\xff" for character in value):
-                raise ValueError(
-                    f"header {name!r} holds text outside Latin-1: {value!r}"
-                )
-        case (_, _):
-            raise TypeError(f"header name and value must be str: {pair!r}")
-        case _:
-            raise TypeError(f"header is not a pair of name and value: {pair!r}")
-
-
-_STATUSES = _StatusCache()
-_NAMES = _NameCache()
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"header is not a pair of name and value: {pair!r}")
+    name, value = pair
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise TypeError(f"header name and value must be str: {pair!r}")
+    raw_name = _NAMES[name]
+    # What is wrong is shown without the rest, which may be a secret. And
+    # isprintable() is asked first as it is quick, and true for nearly all values.
+    if not value.isprintable() and (control := _VALUE_CONTROLS.search(value)):
+        raise ValueError(f"header {name!r} holds a control character: {control[0]!r}")
+    try:
+        return raw_name, value.encode("latin-1").strip(b" \t")
+    except UnicodeEncodeError as error:
+        foreign = value[error.start : error.end]
+        raise ValueError(
+            f"header {name!r} holds text outside Latin-1: {foreign!r}"
+        ) from None
 
 
 def plain_text(
@@ -199,6 +211,7 @@ class Response:
     Attributes:
         state: How far it has come.
         status: The status code; 0 before start_response() was called.
+        is_cut: There was more of a body than Content-Length had room for.
         dropped: Connection headers that the application set and that are not
             sent, as lower-case bytes.
     """
@@ -211,6 +224,7 @@ class Response:
         "_method",
         "_no_body",
         "dropped",
+        "is_cut",
         "state",
         "status",
     )
@@ -224,6 +238,7 @@ class Response:
         self._left: int | None = None  # of Content-Length, if that is known
         self._no_body = False
         self.state = State.NEW
+        self.is_cut = False
         self.dropped: tuple[bytes, ...] = ()
 
     @property
@@ -268,6 +283,11 @@ class Response:
         self.state = state
 
     def _take_head(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
+        raw_headers: list[tuple[bytes, bytes]] = []
+        dropped: list[bytes] = []
+        length: bytes | None = None
+        if not isinstance(headers, Iterable):
+            raise self._refusal(TypeError(f"headers must be a list: {headers!r}"))
         if not isinstance(status, str):
             raise self._refusal(
                 TypeError(f"status is {type(status).__name__} and not str: {status!r}")
@@ -276,40 +296,25 @@ class Response:
             code = _STATUSES[status]
         except ValueError as error:
             raise self._refusal(error) from None
-        if not isinstance(headers, Iterable):
-            raise self._refusal(TypeError(f"headers must be a list: {headers!r}"))
-        raw_headers: list[tuple[bytes, bytes]] = []
-        dropped: list[bytes] = []
-        length: bytes | None = None
         for pair in headers:
-            if not isinstance(pair, tuple | list):
-                raise self._header_refusal(pair)
             try:
-                name, value = pair
-                raw_name = _NAMES[name]
-                # Blanks around a value are no part of it (RFC 9110 5.5), and
-                # there are servers that drop a whole response for them.
-                raw_value = value.encode("latin-1").strip(b" \t")
-                # isprintable() is quick and true for nearly all values.
-                good = value.isprintable() or not _VALUE_CONTROLS.search(value)
-            except (AttributeError, TypeError, ValueError):
-                good = False
-            if not (good and isinstance(name, str) and isinstance(value, str)):
-                raise self._header_refusal(pair)
-            if raw_name in _CHECKED_HEADERS:
-                if raw_name in _CONNECTION_HEADERS:
-                    dropped.append(raw_name)
-                    continue
-                if length is not None and length != raw_value:
-                    raise self._refusal(ValueError("two Content-Length headers differ"))
-                if length is not None or code in _LENGTH_DROPPED:
-                    continue
-                if not _LENGTH.fullmatch(raw_value):
-                    raise self._refusal(
-                        ValueError(f"Content-Length is not a number: {value!r}")
-                    )
+                raw_name, raw_value = header = encode_header(pair)
+            except (TypeError, ValueError) as error:
+                raise self._refusal(error) from None
+            if raw_name in _CONNECTION_HEADERS:
+                dropped.append(raw_name)
+            elif raw_name != b"content-length":
+                raw_headers.append(header)
+            elif not _LENGTH.fullmatch(raw_value):
+                raise self._refusal(
+                    ValueError(f"Content-Length is not a number: {raw_value!r}")
+                )
+            elif length is None:
                 length = raw_value
-            raw_headers.append((raw_name, raw_value))
+                if code not in _LENGTH_DROPPED:
+                    raw_headers.append(header)
+            elif length != raw_value:
+                raise self._refusal(ValueError("two Content-Length headers differ"))
         self.status = code
         self.dropped = tuple(dropped)
         self._headers = raw_headers
@@ -331,6 +336,8 @@ class Response:
             self.state is State.READY
             and not self._has_length
             and self.status not in _NO_BODY
+            # No chunk of a response to HEAD does not mean that GET's has none.
+            and (length or self._method != "HEAD")
         ):
             self._has_length = True
             self._headers.append((b"content-length", b"%d" % length))
@@ -355,6 +362,7 @@ class Response:
         if state is None:
             raise self._error(f"a chunk was given, but {self.state.value}")
         if self.state is State.ENDED:
+            self.is_cut = not self._no_body
             return []
         messages: list[Message] = []
         if self.state is State.READY:
@@ -364,7 +372,9 @@ class Response:
             data = b""
             self.state = State.ENDED
         elif self._left is not None:
-            data = data[: self._left] if len(data) > self._left else data
+            if len(data) > self._left:
+                data = data[: self._left]
+                self.is_cut = True
             self._left -= len(data)
             if not self._left:
                 self.state = State.ENDED
@@ -400,8 +410,7 @@ class Response:
             )
         messages: list[Message] = []
         if self.state is State.READY:
-            if self._method != "HEAD":  # whose length would be that of GET
-                self.announce(0)
+            self.announce(0)
             messages.append(self._start_message())
         self.state = state
         messages.append({"type": "http.response.body", "body": b"", "more_body": False})
@@ -426,11 +435,5 @@ class Response:
         return RuntimeError(f"{self._application}: {what} (PEP 3333, {clause})")
 
     def _refusal(self, error: Exception) -> Exception:
-        return type(error)(f"{self._application}: {error} (PEP 3333, start_response)")
-
-    def _header_refusal(self, pair: object) -> Exception:
-        try:
-            check_header(pair)
-        except (TypeError, ValueError) as error:
-            return self._refusal(error)
-        return self._refusal(TypeError(f"header is not made of plain str: {pair!r}"))
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        return kind(f"{self._application}: {error} (PEP 3333, start_response)")
