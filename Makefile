@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check lint types docs bench coverage clean
+.PHONY: run test check lint types docs lowest bench clean
 
 run: $(READY)  ## the showcase on http://127.0.0.1:8000
 	$(BIN)/uvicorn examples.showcase:app --port 8000 --timeout-graceful-shutdown 1
@@ -25,16 +25,30 @@ types: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build -n -W --keep-going -q docs docs/_build
 
-check: lint types docs test
+lowest: .venv-lowest/.ready  ## what asgiref and typing-extensions decide, on the lowest versions
+	.venv-lowest/bin/python -bb -m pytest -q tests/test_http_context.py \
+		tests/test_http_threads.py tests/test_bridge.py tests/test_lifespan.py
+
+check: lint types docs test lowest
 
 bench: $(READY)  ## requests a second against the other adapters, as ratios
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable . --group dev
 	touch $(READY)
+
+FLOORS = import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*(d.replace(">=", "==") for d in p["dependencies"]))
+
+.venv-lowest/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --upgrade pip
+	.venv-lowest/bin/pip install --quiet --editable . uvloop --group test --group clients \
+		$$($(PYTHON) -c '$(FLOORS)')
+	touch .venv-lowest/.ready

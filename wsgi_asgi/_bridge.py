@@ -239,6 +239,7 @@ class Crossing:
     _in_hand = False  # taken, and not known to be delivered
     _waiter: asyncio.Future[None] | None = None
     _bell: Bell | None = None
+    _bells: tuple[Bell, ...] = ()
     _task: asyncio.Task[None] | None = None
     _async_tasks: Sequence[asyncio.Task[Any]] = ()
     _on_lost_error: Callable[[BaseException], object]
@@ -318,8 +319,8 @@ class Crossing:
         self.abandoned = True
         for task in list(self._async_tasks):
             task.cancel()
-        if self._bell:
-            self._bell.ring()
+        for bell in self._bells:
+            bell.ring()
 
     async def linger(self) -> None:
         """Give an abandoned thread a moment to end, and forget what it put out."""
@@ -409,7 +410,7 @@ class Crossing:
         return bool(self._items) or self._in_hand
 
     def _wait_while(self, stalled: Callable[[], bool]) -> None:
-        bell = self._bell = self._bell or Bell()
+        bell = self._bell = self._bell or self.new_bell()
         # Looked at after this is up, so that either we or the task find out.
         self._stalled = stalled
         while stalled() and not self.abandoned:
@@ -420,6 +421,12 @@ class Crossing:
         """Raise ClientDisconnected if the crossing was abandoned."""
         if self.abandoned:
             raise ClientDisconnected("the client has left")
+
+    def new_bell(self) -> Bell:
+        """Make a bell that `abandon` rings too."""
+        bell = Bell()
+        self._bells = (*self._bells, bell)
+        return bell
 
     def wait_bell(self, bell: Bell) -> None:
         """Wait for the loop, as long as there is one; then abandon."""
@@ -603,7 +610,7 @@ class Inlet:
             if self._bell:
                 crossing.wait_bell(self._bell)
             else:
-                self._bell = Bell()  # and look again, now that the task sees it
+                self._bell = crossing.new_bell()  # and look again: the task sees it now
 
 
 async def pause(seconds: float) -> None:
