@@ -1,0 +1,638 @@
+"""The server's end of an ASGI scope, in process, strict about all it is told.
+
+A test builds a server from a script of what the client does, has it serve an
+adapter, and then looks at what came out. What no real server lets pass, such as a
+second receive() while one is awaited, is a fault here even where a real one would
+go on.
+"""
+
+import asyncio
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from copy import copy
+from typing import Any, Generic, Protocol, TypeVar
+from wsgiref.types import WSGIApplication
+
+import pytest
+
+from wsgi_asgi import WsgiToAsgi
+
+T = TypeVar("T")
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Header = tuple[bytes, bytes]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# For what must happen. Long, since only a test that fails waits for it.
+WAIT_S = 10.0
+# For one whole test's work on a loop.
+RUN_S = 20.0
+# For what must not happen: what does is expected to within far less.
+QUIET_S = 0.25
+# The adapter looks after exchanges that take long within this.
+WATCHED_S = 0.4
+# How long a callback may hold the loop up before asyncio logs it.
+BLOCKED_S = 5.0
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_CONNECTION_HEADERS = frozenset(
+    {b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
+)
+
+LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio")]
+if sys.platform != "win32":
+    import uvloop
+
+    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
+
+on_each_loop = pytest.mark.parametrize("loop_factory", LOOPS)
+
+
+MakeOptions = Callable[[], dict[str, Any]]
+
+# The three kinds of threads in which an adapter can run requests.
+in_each_executor = pytest.mark.parametrize(
+    "make_options",
+    [
+        pytest.param(dict, id="own pool"),
+        pytest.param(lambda: {"executor": ThreadPoolExecutor(4)}, id="executor given"),
+        pytest.param(lambda: {"thread_sensitive": True}, id="asgiref's thread"),
+    ],
+)
+
+
+class MakeAdapter(Protocol):
+    """The `adapter` fixture: an adapter that is checked and ended with the test."""
+
+    def __call__(
+        self, app: WSGIApplication, *, validate: bool = True, **options: Any
+    ) -> WsgiToAsgi: ...
+
+
+class Gate:
+    """Opens once. Threads and coroutines may open it, and wait for it.
+
+    Args:
+        what: What has happened when it is open, for the message of a failure.
+    """
+
+    def __init__(self, what: str = "the gate opens") -> None:
+        self._what = what
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self._event.is_set()
+
+    def open(self) -> None:
+        with self._lock:
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_open(self, callback: Callable[[], object]) -> None:
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def wait(self, within: float = WAIT_S) -> None:
+        """Block the calling thread until the gate is open."""
+        assert self._event.wait(within), f"not within {within} s: {self._what}"
+
+    async def reached(self, within: float = WAIT_S) -> None:
+        """Let the calling task wait until the gate is open."""
+        try:
+            async with asyncio.timeout(within):
+                await first_open(self)
+        except TimeoutError:
+            raise AssertionError(f"not within {within} s: {self._what}") from None
+
+    async def stays_shut(self, for_s: float = QUIET_S) -> None:
+        """See that what must not happen does not, for a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                await first_open(self)
+        assert not self.is_open, f"not expected: {self._what}"
+
+
+async def first_open(*gates: Gate) -> None:
+    """Wait until one of several gates is open."""
+    loop = asyncio.get_running_loop()
+    reached = loop.create_future()
+
+    def settle() -> None:
+        if not reached.done():
+            reached.set_result(None)
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has been closed since
+            loop.call_soon_threadsafe(settle)
+
+    for gate in gates:
+        gate.on_open(wake)
+    await reached
+
+
+def until(
+    condition: Callable[[], object], what: str, *, within: float = WAIT_S
+) -> None:
+    """Wait in a thread for what gives no sign of its own."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.001)
+
+
+class _Awaitable(Generic[T]):
+    """What granian's receive() and send() give: awaitable, but no coroutine."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._coroutine.__await__()
+
+
+Step = Message | Gate | BaseException
+
+
+class Server:
+    """The server's end of one scope.
+
+    Args:
+        scope: The scope. The application must leave it as it is.
+        steps: What receive() does, one after the other: it returns a message,
+            raises an exception, or waits for a gate to open and goes on. After
+            the last it waits for the end of the exchange.
+
+    Attributes:
+        messages: What has been sent.
+        receives: How often receive() was called.
+        left: Open it to have the client leave at once.
+        told: Open when receive() has reported the end, and the task that
+            called it has acted on that.
+    """
+
+    ends_with: str
+
+    def __init__(self, scope: Scope, *steps: Step) -> None:
+        self.scope = scope
+        self.messages: list[Message] = []
+        self.receives = 0
+        self.left = Gate("the client has left")
+        self.told = Gate("receive() has reported the end")
+        self._steps = deque(steps)
+        self._ends = [self.left]
+        self._faults: list[str] = []
+        self._awaited: set[str] = set()
+        self._sent: dict[int, Gate] = {}
+        self._received: dict[int, Gate] = {}
+        self._stalls: dict[int, Gate] = {}
+        self._failure: tuple[int, BaseException] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._returned = False
+
+    # For the test.
+
+    def will_receive(self, *steps: Step) -> None:
+        """Add to the script."""
+        self._steps.extend(steps)
+
+    def sent(self, count: int) -> Gate:
+        """Give a gate that opens when so many messages have been sent."""
+        gate = self._sent.setdefault(count, Gate(f"{count} messages have been sent"))
+        if len(self.messages) >= count:
+            gate.open()
+        return gate
+
+    def received(self, count: int) -> Gate:
+        """Give a gate that opens when receive() has been called so often."""
+        gate = self._received.setdefault(
+            count, Gate(f"receive() has been called {count} times")
+        )
+        if self.receives >= count:
+            gate.open()
+        return gate
+
+    def stall_at(self, number: int) -> Gate:
+        """Have send() take its n-th message and then wait for the gate given."""
+        return self._stalls.setdefault(number, Gate("the client reads on"))
+
+    def fail_at(self, number: int, error: BaseException) -> None:
+        """Have send() raise instead of taking its n-th message, and ever after."""
+        self._failure = (number, error)
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have an application serve the scope; raises what that raises."""
+        self._loop = asyncio.get_running_loop()
+        before = {key: copy(value) for key, value in self.scope.items()}
+        try:
+            await app(self.scope, self.receive, self.send)
+        finally:
+            self._returned = True
+            assert not self._faults
+            assert self.scope == before
+
+    # For the application.
+
+    def receive(self) -> Awaitable[Message]:
+        return _Awaitable(self._receive())
+
+    def send(self, message: Message) -> Awaitable[None]:
+        return _Awaitable(self._send(message))
+
+    async def _receive(self) -> Message:
+        with self._alone("receive"):
+            self.receives += 1
+            self.received(self.receives).open()
+            while self._steps and not self._is_over():
+                step = self._steps[0]
+                if isinstance(step, Gate) and not step.is_open:
+                    await first_open(step, *self._ends)
+                    continue
+                self._steps.popleft()
+                if isinstance(step, BaseException):
+                    raise step
+                if isinstance(step, dict):
+                    if step["type"] == self.ends_with:
+                        self._tell()
+                    return dict(step)
+            if not self.told.is_open:
+                await first_open(*self._ends)
+                self._tell()
+            return {"type": self.ends_with}
+
+    def _tell(self) -> None:
+        # Once the task that receives has come to rest.
+        asyncio.get_running_loop().call_soon(self.told.open)
+
+    def _is_over(self) -> bool:
+        return any(end.is_open for end in self._ends)
+
+    async def _send(self, message: Message) -> None:
+        with self._alone("send"):
+            self._check(message)
+            number = len(self.messages) + 1
+            if self._failure and number >= self._failure[0]:
+                raise self._failure[1]
+            if self.left.is_open:
+                return  # most servers report a client that has left here to nobody
+            self.messages.append(dict(message))
+            self._after_send(message)
+            self.sent(number).open()
+            if number in self._stalls:
+                await first_open(self._stalls[number], self.left)
+
+    def _check(self, message: Message) -> None:
+        raise NotImplementedError
+
+    def _after_send(self, message: Message) -> None:
+        """React to a message that was sent."""
+
+    def _expect(self, condition: object, fault: str) -> None:
+        if not condition:
+            self._faults.append(fault)
+            raise AssertionError(fault)
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        self._expect(
+            asyncio.get_running_loop() is self._loop, f"{what}() on another loop"
+        )
+        self._expect(not self._returned, f"{what}() after the adapter had returned")
+        self._expect(what not in self._awaited, f"{what}() while another is awaited")
+        self._awaited.add(what)
+        try:
+            yield
+        finally:
+            self._awaited.discard(what)
+
+
+def make_scope(**changes: Any) -> Scope:
+    """Make the scope of ``GET /``, with changes.
+
+    Args:
+        changes: Keys and values; headers come after the Host header.
+    """
+    headers = [(b"host", b"example.org"), *changes.pop("headers", ())]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("192.0.2.7", 4321),
+        "server": ("203.0.113.5", 8000),
+    } | changes
+
+
+def piece(body: bytes, *, more: bool = True) -> Message:
+    """Make one message of a request body."""
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def pieces(*bodies: bytes) -> list[Message]:
+    """Make the messages of a whole request body."""
+    last = len(bodies) - 1
+    return [piece(body, more=number < last) for number, body in enumerate(bodies)]
+
+
+def disconnect() -> Message:
+    """Make the message that says that the client has left."""
+    return {"type": "http.disconnect"}
+
+
+CHUNKED = (b"transfer-encoding", b"chunked")
+
+
+def length(size: int) -> Header:
+    """Make a Content-Length header."""
+    return (b"content-length", b"%d" % size)
+
+
+class HttpServer(Server):
+    """The server's end of one request.
+
+    Args:
+        steps: As for `Server`; without any the request has no body.
+        scope: Changes to `make_scope`.
+
+    Attributes:
+        complete: Open when the last message of the response has been sent. From
+            then on receive() reports a disconnect, unless `tells_end` is false.
+        tells_end: See `complete`.
+    """
+
+    ends_with = "http.disconnect"
+
+    def __init__(self, *steps: Step, tells_end: bool = True, **scope: Any) -> None:
+        super().__init__(make_scope(**scope), *(steps or pieces(b"")))
+        self.complete = Gate("the response is complete")
+        if tells_end:
+            self._ends.append(self.complete)
+        self._started = False
+        self._ended = False
+        self._bodiless = False
+        self._declared: int | None = None
+        self._size = 0
+
+    @property
+    def status(self) -> int | None:
+        return self.messages[0]["status"] if self.messages else None
+
+    @property
+    def headers(self) -> list[Header]:
+        return list(self.messages[0]["headers"])
+
+    def header(self, name: bytes) -> bytes | None:
+        """Give the value of a response header that is not repeated."""
+        values = [value for key, value in self.headers if key == name]
+        assert len(values) < 2
+        return values[0] if values else None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.messages[1:])
+
+    def _check(self, message: Message) -> None:
+        self._expect(type(message) is dict, f"{message!r} is no dict")
+        self._expect(not self._ended, f"{message!r} after the last message")
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._check_start(message)
+        elif kind == "http.response.body":
+            self._check_body(message)
+        else:
+            self._expect(False, f"{kind} was not offered")
+
+    def _check_start(self, message: Message) -> None:
+        self._expect(not self._started, "a second start")
+        self._expect(message.keys() == {"type", "status", "headers"}, repr(message))
+        status = message["status"]
+        self._expect(type(status) is int and 200 <= status <= 599, repr(status))
+        names = []
+        for name, value in message["headers"]:
+            self._expect(type(name) is bytes and _TOKEN.fullmatch(name), repr(name))
+            self._expect(
+                type(value) is bytes
+                and value == value.strip()
+                and not re.search(rb"[\r\n\0]", value),
+                repr(value),
+            )
+            names.append(name)
+            if name == b"content-length":
+                self._declared = int(value)
+        self._expect(names.count(b"content-length") < 2, "two lengths")
+        self._expect(not _CONNECTION_HEADERS & set(names), repr(names))
+        self._bodiless = self.scope["method"] == "HEAD" or status in {204, 205, 304}
+        self._started = True
+
+    def _check_body(self, message: Message) -> None:
+        self._expect(self._started, "a body before the start")
+        self._expect(message.keys() == {"type", "body", "more_body"}, repr(message))
+        body, more = message["body"], message["more_body"]
+        self._expect(type(body) is bytes, f"a body of {type(body)}")
+        self._expect(type(more) is bool, f"more_body is {more!r}")
+        self._size += len(body)
+        if self._bodiless:
+            self._expect(not body, "a body where there can be none")
+        elif self._declared is not None:
+            self._expect(self._size <= self._declared, "a body beyond its length")
+            self._expect(more or self._size == self._declared, "a body too short")
+        self._ended = not more
+
+    def _after_send(self, message: Message) -> None:
+        if self._ended:
+            self.complete.open()
+
+
+def uploading(*steps: Step, header: Header = CHUNKED) -> HttpServer:
+    """Make a server with a POST request whose body takes a script."""
+    return HttpServer(*steps, method="POST", headers=[header])
+
+
+def posting(*bodies: bytes, declared: bool = True, **scope: Any) -> HttpServer:
+    """Make a server with a POST request.
+
+    Args:
+        bodies: The pieces in which the body arrives.
+        declared: Whether the request says how long it is; else it is chunked.
+        scope: Changes to `make_scope`.
+    """
+    size = sum(map(len, bodies))
+    headers = [length(size) if declared else CHUNKED, *scope.pop("headers", ())]
+    return HttpServer(*pieces(*bodies), method="POST", headers=headers, **scope)
+
+
+def _in_one(body: bytes) -> list[bytes]:
+    return [body]
+
+
+def _by_byte(body: bytes) -> list[bytes]:
+    return [body[at : at + 1] for at in range(len(body))]
+
+
+def _with_gaps(body: bytes) -> list[bytes]:
+    middle = len(body) // 2
+    return [b"", body[:middle], b"", b"", body[middle:], b""]
+
+
+# The three ways in which a body may arrive.
+in_each_split = pytest.mark.parametrize(
+    "split",
+    [
+        pytest.param(_in_one, id="one message"),
+        pytest.param(_by_byte, id="one byte a message"),
+        pytest.param(_with_gaps, id="empty messages in between"),
+    ],
+)
+Split = Callable[[bytes], list[bytes]]
+
+
+declared_or_not = pytest.mark.parametrize(
+    "declared", [True, False], ids=["declared", "chunked"]
+)
+in_each_buffer = pytest.mark.parametrize(
+    "buffer", [65536, 3], ids=["body fits the buffer", "body larger than the buffer"]
+)
+
+
+class LifespanServer(Server):
+    """The server's end of one lifespan.
+
+    Attributes:
+        started: Open when start-up was answered.
+        stopping: Open it to have the server shut down.
+    """
+
+    ends_with = "lifespan.shutdown"
+
+    def __init__(self, *before: Step, state: dict[str, Any] | None = None) -> None:
+        asgi = {"version": "3.0", "spec_version": "2.0"}
+        scope = {"type": "lifespan", "asgi": asgi, "state": state or {}}
+        self.stopping = Gate("the server stops")
+        startup, shutdown = {"type": "lifespan.startup"}, {"type": self.ends_with}
+        super().__init__(scope, *before, startup, self.stopping, shutdown)
+        self.started = self.sent(1)
+
+    def _check(self, message: Message) -> None:
+        phase = "shutdown" if self.messages else "startup"
+        self._expect(len(self.messages) < 2, f"{message!r} after the last message")
+        keys = {
+            f"lifespan.{phase}.complete": {"type"},
+            f"lifespan.{phase}.failed": {"type", "message"},
+        }
+        self._expect(message.keys() == keys.get(message["type"]), repr(message))
+        self._expect(type(message.get("message", "")) is str, repr(message))
+
+    @property
+    def answers(self) -> list[str]:
+        return [message["type"] for message in self.messages]
+
+
+@asynccontextmanager
+async def lifespan(app: ASGIApp) -> AsyncIterator[LifespanServer]:
+    """Have an application live as long as the block."""
+    server = LifespanServer()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(app))
+        await server.started.reached()
+        yield server
+        server.stopping.open()
+
+
+class WebSocketServer(Server):
+    """The server's end of one WebSocket that is not accepted."""
+
+    ends_with = "websocket.disconnect"
+
+    def __init__(self, *steps: Step) -> None:
+        scope = make_scope(type="websocket", scheme="ws", subprotocols=[])
+        del scope["method"]
+        super().__init__(scope, *(steps or [{"type": "websocket.connect"}]))
+
+    def _check(self, message: Message) -> None:
+        self._expect(not self.messages, f"{message!r} after the last message")
+        self._expect(message["type"] == "websocket.close", repr(message))
+        self._expect(message.keys() <= {"type", "code", "reason"}, repr(message))
+        self._expect(type(message.get("code", 1000)) is int, repr(message))
+        self._expect(type(message.get("reason", "")) is str, repr(message))
+
+
+def run(
+    coroutine: Coroutine[Any, Any, T], loop_factory: LoopFactory | None = None
+) -> T:
+    """Run a test's coroutine on a new loop; it must leave no task behind."""
+
+    async def bounded() -> T:
+        own = asyncio.current_task()
+        try:
+            async with asyncio.timeout(RUN_S):
+                return await coroutine
+        finally:
+            stray = [task for task in asyncio.all_tasks() if task is not own]
+            assert not stray, stray
+
+    with asyncio.Runner(debug=True, loop_factory=loop_factory) as runner:
+        runner.get_loop().slow_callback_duration = BLOCKED_S
+        return runner.run(bounded())
+
+
+async def others_end() -> None:
+    """Wait for all other tasks, where an adapter may leave some for a while."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=WAIT_S)
+
+
+def serve(
+    app: ASGIApp, server: Server, loop_factory: LoopFactory | None = None
+) -> None:
+    """Have an application serve one scope on a new loop."""
+    run(server.run(app), loop_factory)
+
+
+async def serve_all(app: ASGIApp, servers: Iterable[Server]) -> None:
+    """Have an application serve several scopes at once."""
+    async with asyncio.TaskGroup() as tasks:
+        for server in servers:
+            tasks.create_task(server.run(app))
+
+
+async def leave(app: ASGIApp, server: HttpServer, when: Gate) -> None:
+    """Have the client leave; send() does not tell, so receive() must be asked."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(app))
+        await when.reached()
+        server.left.open()
+
+
+def assert_left(app: WsgiToAsgi) -> None:
+    stats = app.stats()
+    assert (stats.disconnected, stats.completed, stats.busy) == (1, 0, 0)

@@ -1,0 +1,153 @@
+"""The process in which an adapter lives: how it exits, and what a fork leaves."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.drivers import (
+    WAIT_S,
+)
+
+ROOT = Path(__file__).parent.parent
+
+SCRIPT = """
+import asyncio, os, sys, threading, time
+from tests.apps import *
+from tests.drivers import *
+from wsgi_asgi import WsgiToAsgi
+
+begun = Gate("the application runs")
+server = uploading(piece(b"ab"), Gate("more of the body comes"))
+"""
+
+
+def _script(text: str) -> str:
+    return SCRIPT + textwrap.dedent(text)
+
+
+def run_process(script: str) -> None:
+    """Run a script; it must end soon, well, and without a word."""
+    process = subprocess.run(
+        [sys.executable, "-bb", "-W", "error", "-W", "ignore:This process", "-c"]
+        + [script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+STUCK = {
+    "after requests": """
+        server = HttpServer()
+
+        def app(environ, start_response):
+            begun.open()
+            return hello(environ, start_response)
+    """,
+    "in an endless stream": """
+        server.stall_at(2)
+
+        def app(environ, start_response):
+            start(start_response)
+            begun.open()
+            return endless(b"x" * 50_000)
+    """,
+    "in a step that never ends": """
+        def app(environ, start_response):
+            start(start_response)
+            yield b"first"
+            begun.open()
+            threading.Event().wait()
+    """,
+    "in a call that never ends": """
+        def app(environ, start_response):
+            begun.open()
+            threading.Event().wait()
+    """,
+    "in a read": """
+        def app(environ, start_response):
+            begun.open()
+            environ["wsgi.input"].read()
+    """,
+    "in async code": """
+        from asgiref.sync import async_to_sync
+
+        async def view():
+            begun.open()
+            await asyncio.Event().wait()
+
+        def app(environ, start_response):
+            async_to_sync(view)()
+    """,
+}
+
+
+@pytest.mark.parametrize("stuck", STUCK.values(), ids=STUCK.keys())
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param("asyncio.run(main())", id="loop ended in order"),
+        pytest.param(
+            """
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            loop.close()
+            # asyncio's own word on that is not at issue.
+            tasks[0]._log_destroy_pending = False
+            """,
+            id="loop just left",
+        ),
+    ],
+)
+def test_process_whose_threads_are_stuck_exits_promptly(
+    stuck: str, ending: str
+) -> None:
+    main = """
+        tasks = []
+
+        async def main():
+            tasks.append(asyncio.create_task(server.run(WsgiToAsgi(app))))
+            await begun.reached()
+    """
+    run_process(_script(stuck) + textwrap.dedent(main) + textwrap.dedent(ending))
+
+
+# asgiref's one thread does not survive a fork, so there is no such case for it.
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork here")
+def test_process_forked_after_use_serves() -> None:
+    script = """
+        import signal
+
+        app = WsgiToAsgi(hello_in_pieces)
+
+        def check():
+            server = HttpServer()
+            serve(app, server)
+            assert server.body == b"Hello"
+
+        check()
+        child = os.fork()
+        signal.alarm(5)  # so that no failure leaves a child behind
+        check()
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    run_process(_script(script))
+
+
+def test_import_starts_no_thread_and_no_loop() -> None:
+    run_process(
+        textwrap.dedent(
+            """
+            import threading
+            import wsgi_asgi
+            assert threading.active_count() == 1
+            """
+        )
+    )

@@ -1,0 +1,395 @@
+"""Context variables and asgiref: what the application sees, what stays behind."""
+
+import asyncio
+import threading
+from contextvars import ContextVar, Token
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import pytest
+from asgiref.local import Local
+from asgiref.sync import async_to_sync, sync_to_async
+
+from tests.apps import Body, Stream, hello, nothing, start
+from tests.drivers import (
+    WAIT_S,
+    ASGIApp,
+    HttpServer,
+    LoopFactory,
+    MakeAdapter,
+    Server,
+    on_each_loop,
+    run,
+    serve_all,
+)
+
+in_each_thread = pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="own pool"),
+        pytest.param({"thread_sensitive": True}, id="asgiref's thread"),
+    ],
+)
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+local = Local()
+
+
+def text() -> bytes:
+    return variable.get().encode()
+
+
+# In, and nothing back.
+
+
+@on_each_loop
+@in_each_thread
+def test_context_of_the_caller_is_seen_in_every_phase(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    closed: list[bytes] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)(text())
+        return Stream(
+            (text() for _ in range(2)), at_close=lambda: closed.append(text())
+        )
+
+    server = HttpServer()
+
+    async def main() -> None:
+        variable.set("middleware")
+        await server.run(adapter(app, **options))
+
+    run(main(), loop_factory)
+    assert server.body == b"middleware" * 3
+    assert closed == [b"middleware"]
+
+
+@on_each_loop
+@in_each_thread
+def test_context_of_one_request_is_the_same_in_every_phase(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    tokens: list[Token[str]] = []
+
+    def chunks() -> Body:
+        yield text()
+        # Possible only in the very context in which it was set.
+        variable.reset(tokens.pop())
+        tokens.append(variable.set("next"))
+        yield text()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        tokens.append(variable.set("call"))
+        start(start_response)
+        return Stream(chunks(), at_close=lambda: variable.reset(tokens.pop()))
+
+    server = HttpServer()
+    run(server.run(adapter(app, **options)), loop_factory)
+    assert server.body == b"callnext"
+    assert not tokens
+
+
+@on_each_loop
+@in_each_thread
+def test_context_of_one_request_is_not_seen_by_another(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        before = text() + getattr(local, "value", "").encode()
+        variable.set("leak")
+        local.value = "leak"
+        yield before
+
+    served = adapter(app, **options)
+    servers = [HttpServer() for _ in range(30)]
+
+    async def main() -> None:
+        for server in servers[:10]:
+            await server.run(served)
+        await serve_all(served, servers[10:])
+
+    run(main(), loop_factory)
+    assert {server.body for server in servers} == {b"unset"}
+
+
+@on_each_loop
+@in_each_thread
+def test_context_of_the_caller_is_not_changed_at_any_time(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    seen: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        variable.set("application")
+        start(start_response)
+        yield b"a"
+        variable.set("generator")
+        yield b"b"
+
+    served = adapter(app, **options)
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        # A server that goes on to the next request from within send() copies
+        # the context that it finds there.
+        async def noting_send(message: Any) -> None:
+            seen.append(variable.get())
+            await send(message)
+            seen.append(variable.get())
+
+        await served(scope, receive, noting_send)
+        seen.append(variable.get())
+
+    run(HttpServer().run(middleware), loop_factory)
+    assert set(seen) == {"unset"}
+    assert getattr(local, "value", None) is None
+
+
+@on_each_loop
+def test_context_of_the_caller_is_seen_in_send_and_receive(
+    adapter: MakeAdapter, loop_factory: LoopFactory
+) -> None:
+    seen: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        yield b"a"
+        server.received(1).wait()
+        yield b"b"
+
+    served = adapter(app)
+    server = HttpServer()
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        variable.set("middleware")
+
+        async def noting_receive() -> Any:
+            seen.append(variable.get())
+            return await receive()
+
+        async def noting_send(message: Any) -> None:
+            seen.append(variable.get())
+            await send(message)
+
+        await served(scope, noting_receive, noting_send)
+
+    run(server.run(middleware), loop_factory)
+    assert set(seen) == {"middleware"}
+    assert len(seen) >= 4
+
+
+def test_send_is_awaited_by_the_task_of_the_request(adapter: MakeAdapter) -> None:
+    tasks: list[Any] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        for _ in range(3):
+            yield b"x"
+
+    served = adapter(app)
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        own = asyncio.current_task()
+
+        async def noting_send(message: Any) -> None:
+            tasks.append(asyncio.current_task() is own)
+            await send(message)
+
+        await served(scope, receive, noting_send)
+
+    run(HttpServer().run(middleware))
+    assert set(tasks) == {True}
+
+
+def test_context_of_a_request_does_not_stay_with_its_thread(
+    adapter: MakeAdapter,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        variable.set("leak")
+        local.value = "leak"
+        return hello(environ, start_response)
+
+    served = adapter(app, threads=1)
+    run(HttpServer().run(served))
+    later = served.executor.submit(lambda: (variable.get(), hasattr(local, "value")))
+    assert later.result() == ("unset", False)
+
+
+# asgiref.
+
+
+@on_each_loop
+@in_each_thread
+def test_local_of_asgiref_set_by_middleware_is_seen_in_every_phase(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    closed: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)(local.value.encode())
+        return Stream(
+            (local.value.encode() for _ in range(2)),
+            at_close=lambda: closed.append(local.value),
+        )
+
+    served = adapter(app, **options)
+    server = HttpServer()
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        local.value = "mine"
+        await served(scope, receive, send)
+        assert local.value == "mine"
+
+    run(server.run(middleware), loop_factory)
+    assert server.body == b"minemine" + b"mine"
+    assert closed == ["mine"]
+
+
+async def _where() -> tuple[Any, int]:
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop(), threading.get_ident()
+
+
+@on_each_loop
+@in_each_thread
+@pytest.mark.parametrize("phase", ["call", "next", "close"])
+def test_async_to_sync_runs_on_the_servers_loop(
+    adapter: MakeAdapter,
+    loop_factory: LoopFactory,
+    options: dict[str, Any],
+    phase: str,
+) -> None:
+    found: list[tuple[Any, int]] = []
+
+    def note(where: str) -> None:
+        if where == phase:
+            found.append(async_to_sync(_where)())
+
+    def chunks() -> Body:
+        yield b"a"
+        note("next")
+        yield b"b"
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        note("call")
+        start(start_response)
+        return Stream(chunks(), at_close=lambda: note("close"))
+
+    async def main() -> None:
+        await HttpServer().run(adapter(app, **options))
+        assert found == [await _where()]
+
+    run(main(), loop_factory)
+
+
+@on_each_loop
+@in_each_thread
+def test_async_to_sync_shares_the_context_of_the_request(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    async def change() -> str:
+        before = f"{variable.get()},{local.value}"
+        variable.set("coroutine")
+        local.value = "coroutine"
+        return before
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        variable.set("call")
+        local.value = "call"
+        before = async_to_sync(change)()
+        start(start_response)
+        return [f"{before},{variable.get()},{local.value}".encode()]
+
+    server = HttpServer()
+    run(server.run(adapter(app, **options)), loop_factory)
+    assert server.body == b"call,call,coroutine,coroutine"
+
+
+@on_each_loop
+@in_each_thread
+def test_sync_to_async_below_async_to_sync_runs_in_the_requests_thread(
+    adapter: MakeAdapter, loop_factory: LoopFactory, options: dict[str, Any]
+) -> None:
+    async def view() -> int:
+        return await sync_to_async(threading.get_ident)()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        assert async_to_sync(view)() == threading.get_ident()
+        start(start_response)
+        yield b"a"
+        assert async_to_sync(view)() == threading.get_ident()
+        yield b"b"
+
+    server = HttpServer()
+    run(server.run(adapter(app, **options)), loop_factory)
+    assert server.body == b"ab"
+
+
+async def _slept() -> str:
+    await asyncio.sleep(0)
+    return "slept"
+
+
+@on_each_loop
+def test_async_views_of_twice_as_many_requests_as_threads_all_complete(
+    adapter: MakeAdapter, loop_factory: LoopFactory
+) -> None:
+    async def view() -> str:
+        task = asyncio.create_task(_slept())
+        await sync_to_async(nothing)()
+        return await asyncio.wait_for(task, WAIT_S)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        return [async_to_sync(view)().encode()]
+
+    servers = [HttpServer() for _ in range(8)]
+    run(serve_all(adapter(app, threads=4), servers), loop_factory)
+    assert {server.body for server in servers} == {b"slept"}
+
+
+def test_async_to_sync_after_the_request_does_not_use_its_loop(
+    adapter: MakeAdapter,
+) -> None:
+    served = adapter(hello, threads=1)
+
+    async def main() -> Any:
+        await HttpServer().run(served)
+        later = served.executor.submit(lambda: async_to_sync(_where)())
+        loop, _ = await asyncio.wrap_future(later)
+        return loop is asyncio.get_running_loop()
+
+    assert run(main()) is False
+
+
+@in_each_thread
+def test_application_can_run_a_loop_of_its_own(
+    adapter: MakeAdapter, options: dict[str, Any]
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        loop, _ = asyncio.run(_where())
+        start(start_response)
+        return [b"own" if loop is not served_on[0] else b"server's"]
+
+    served_on: list[Any] = []
+    server = HttpServer()
+
+    async def main() -> None:
+        served_on.append(asyncio.get_running_loop())
+        await server.run(adapter(app, **options))
+
+    run(main())
+    assert server.body == b"own"
+
+
+def test_adapter_below_async_to_sync_serves(adapter: MakeAdapter) -> None:
+    # As synchronous test clients call an ASGI application.
+    app: ASGIApp = adapter(hello)
+    server: Server = HttpServer()
+    async_to_sync(server.run)(app)
+    assert isinstance(server, HttpServer)
+    assert server.body == b"Hello"
