@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.live.processes import ROOT, Server, running
+from conformance.live.servers import PEERS, Peer
 from tests.integration.apps import payload
-from tests.integration.servers import PEERS, ROOT, Peer, Server, running
 from tests.integration.site import EVERY, STRAY, Site
 
 SETTINGS = "tests.integration.apps.django_project.settings"

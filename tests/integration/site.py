@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from tests.integration.clients import Connection, Http1Connection, Http2Connection
-from tests.integration.polling import WAIT_S, wait_until
-from tests.integration.servers import PEERS, Peer, Server
+from conformance.live.clients import Connection
+from conformance.live.http1 import Http1Connection
+from conformance.live.http2 import Http2Connection
+from conformance.live.polling import WAIT_S, wait_until
+from conformance.live.processes import Server
+from conformance.live.servers import PEERS, Peer
 
 EVERY = "tests.integration.apps.every:app"
 

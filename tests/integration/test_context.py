@@ -3,8 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.clients import Http1Connection, read_body
-from tests.integration.servers import PEERS
+from conformance.live.clients import read_body
+from conformance.live.http1 import Http1Connection
+from conformance.live.servers import PEERS
 from tests.integration.site import Site, only_peers
 
 pytestmark = pytest.mark.integration

@@ -2,16 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.clients import CutError, read_body
-from tests.integration.polling import wait_until
-from tests.integration.servers import tracebacks
+from conformance.live import reasons
+from conformance.live.clients import CutError, read_body
+from conformance.live.polling import wait_until
+from conformance.live.processes import tracebacks
 from tests.integration.site import Site, peers_except
 
 pytestmark = pytest.mark.integration
-
-# handle_exception starts a second response, which raises in daphne's own checker.
-DAPHNE = "daphne leaves the connection open after an error in mid-response"
-HYPERCORN = "hypercorn leaves the HTTP/2 stream open after an error in mid-response"
 
 
 def app_tracebacks(site: Site) -> list[str]:
@@ -34,7 +31,7 @@ def test_app_that_fails_before_its_response_answers_500_with_its_traceback(
 @pytest.mark.parametrize(
     "length", ["", "&length=1000"], ids=["unknown-length", "known-length"]
 )
-@peers_except({"daphne": DAPHNE, "hypercorn-http2": HYPERCORN})
+@peers_except(reasons.KEEPS_THE_CUT_OPEN)
 def test_app_that_fails_in_mid_response_leaves_it_cut(site: Site, length: str) -> None:
     with site.connect() as connection:
         site.start(connection, "plain", f"/fail-late?x=1{length}")

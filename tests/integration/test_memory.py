@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from conformance.live import reasons
+from conformance.live.polling import wait_until
+from conformance.live.processes import Server
 from tests.integration.apps import payload
-from tests.integration.polling import wait_until
-from tests.integration.servers import Server
 from tests.integration.site import Site, peers_except
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -19,13 +20,6 @@ GROWTH_BYTES = 4 * payload.MIB
 WARM_UP_BYTES = 40 * payload.MIB
 
 STILL_S = 0.5
-
-# What happens in daphne before and after the adapter, whatever the application.
-BUFFERED = {"daphne": "Twisted keeps a whole body, and all that a client does not read"}
-UNBOUNDED = {
-    "hypercorn-http2": "hypercorn's StreamBuffer.pop() lets send() go on at any piece, "
-    "however much the client has yet to read"
-}
 
 
 class Memory:
@@ -84,7 +78,7 @@ def upload(site: Site, size: int) -> None:
     assert response.json()["sha256"] == payload.digest(size)
 
 
-@peers_except(BUFFERED)
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> None:
     upload(site, WARM_UP_BYTES)
     memory.start()
@@ -92,7 +86,7 @@ def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> 
     assert memory.growth() < GROWTH_BYTES
 
 
-@peers_except(BUFFERED | UNBOUNDED)
+@peers_except(reasons.DOES_NOT_HOLD_BACK)
 def test_large_download_that_nobody_reads_is_not_made(
     site: Site, memory: Memory
 ) -> None:

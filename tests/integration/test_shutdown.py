@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from conformance.live import reasons
+from conformance.live.clients import Connection, CutError
+from conformance.live.http1 import Http1Connection
+from conformance.live.polling import wait_until
+from conformance.live.processes import Server, running, tracebacks
+from conformance.live.servers import GRACE_S, SERVERS
 from tests.integration.apps.plain import SHUTDOWN_S
-from tests.integration.clients import Connection, CutError, Http1Connection
-from tests.integration.polling import wait_until
-from tests.integration.servers import GRACE_S, SERVERS, Server, running, tracebacks
 
 pytestmark = pytest.mark.integration
 
 ENDING = "tests.integration.apps.plain:ending"
 # A few seconds more: hypercorn needs more than one to end when it is idle.
 EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
-
-KILLED = "its worker is killed after the grace time without a word to the application"
-# wait_closed() of the transport comes after the cancellation, and has no bound.
-UNREAD = "hypercorn waits for the client to read, after the grace time too"
 
 
 @pytest.fixture(params=SERVERS)
@@ -71,7 +70,7 @@ def test_idle_server_ends(server: Server) -> None:
     assert_ends_well(server)
 
 
-@servers_except({"granian": KILLED, "gunicorn": KILLED})
+@servers_except(dict.fromkeys(("granian", "gunicorn"), reasons.KILLED))
 def test_stream_that_ends_with_the_server_is_closed(server: Server) -> None:
     with Http1Connection(server.port) as connection:
         connection.start("GET", "/tick?key=tick")
@@ -89,7 +88,7 @@ def test_server_with_a_stream_whose_client_reads_ends(server: Server) -> None:
             assert_ends_well(server)
 
 
-@servers_except({"hypercorn": UNREAD})
+@servers_except({"hypercorn": reasons.UNREAD})
 def test_server_with_a_stream_whose_client_does_not_read_ends(
     server: Server,
 ) -> None:

@@ -3,9 +3,10 @@ import hashlib
 
 import pytest
 
+from conformance.live.clients import read_body
+from conformance.live.http2 import Http2Connection
+from conformance.live.polling import wait_until
 from tests.integration.apps import payload
-from tests.integration.clients import Http2Connection, read_body
-from tests.integration.polling import wait_until
 from tests.integration.site import Site, only_peers
 
 pytestmark = pytest.mark.integration

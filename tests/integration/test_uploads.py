@@ -3,9 +3,11 @@ import json
 
 import pytest
 
+from conformance.live import reasons
+from conformance.live.clients import read_body
+from conformance.live.http1 import Http1Connection
+from conformance.live.polling import wait_until
 from tests.integration.apps import payload
-from tests.integration.clients import Http1Connection, read_body
-from tests.integration.polling import wait_until
 from tests.integration.site import Site, peers_except
 
 pytestmark = pytest.mark.integration
@@ -18,12 +20,6 @@ FORM_START = (
     'Content-Disposition: form-data; name="file"; filename="cut.bin"\r\n'
     "Content-Type: application/octet-stream\r\n\r\n"
 ).encode()
-
-DAPHNE_BUFFERS = "daphne receives the whole body before it calls the application"
-DAPHNE_CONTINUES = "twisted sends 100 Continue before it hands over the request"
-HYPERCORN_CONTINUES = "hypercorn sends 100 Continue as soon as it has read the head"
-HYPERCORN_DATA = "hypercorn drops the connection on data for an answered HTTP/2 stream"
-NO_EXPECT = "Expect is left to HTTP/1.1: h2 clients send the body when they like"
 
 BOTH_FRAMEWORKS = pytest.mark.parametrize(
     ("app", "path"),
@@ -87,7 +83,7 @@ def test_body_sent_byte_by_byte_reaches_the_app_whole(
         assert json.loads(read_body(connection))["bytes"] == 100
 
 
-@peers_except({"daphne": DAPHNE_BUFFERS})
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_body_reaches_the_app_before_its_last_byte_is_sent(site: Site) -> None:
     total = 4 * payload.MIB
     pieces = list(payload.blocks(total))
@@ -106,7 +102,7 @@ def test_body_reaches_the_app_before_its_last_byte_is_sent(site: Site) -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
-@peers_except({"daphne": DAPHNE_BUFFERS})
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_client_that_leaves_in_mid_upload_is_an_os_error_in_the_app(
     site: Site, declared: bool
 ) -> None:
@@ -126,7 +122,7 @@ def test_client_that_leaves_in_mid_upload_is_an_os_error_in_the_app(
 
 
 @BOTH_FRAMEWORKS
-@peers_except({"daphne": DAPHNE_BUFFERS})
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_client_that_leaves_in_mid_upload_leaves_no_stored_file(
     site: Site, app: str, path: str
 ) -> None:
@@ -146,7 +142,7 @@ def test_client_that_leaves_in_mid_upload_leaves_no_stored_file(
     site.assert_no_complaint()
 
 
-@peers_except({"daphne": DAPHNE_BUFFERS})
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_client_that_leaves_in_a_small_upload_never_reaches_the_app(
     site: Site,
 ) -> None:
@@ -166,14 +162,7 @@ def test_client_that_leaves_in_a_small_upload_never_reaches_the_app(
     site.assert_no_complaint()
 
 
-@peers_except(
-    {
-        "daphne": DAPHNE_CONTINUES,
-        "hypercorn-http1": HYPERCORN_CONTINUES,
-        "hypercorn-http2": NO_EXPECT,
-        "granian-http2": NO_EXPECT,
-    }
-)
+@peers_except(reasons.CONTINUES_BY_ITSELF)
 def test_refusal_of_an_expected_body_comes_without_a_continue(site: Site) -> None:
     with site.connect() as connection:
         fields = [("content-length", str(UPLOAD_BYTES)), ("expect", "100-continue")]
@@ -184,7 +173,7 @@ def test_refusal_of_an_expected_body_comes_without_a_continue(site: Site) -> Non
     assert (head.status, head.interim) == (413, [])
 
 
-@peers_except({"hypercorn-http2": NO_EXPECT, "granian-http2": NO_EXPECT})
+@peers_except(reasons.NO_EXPECT)
 def test_body_that_was_expected_and_is_read_is_continued(site: Site) -> None:
     with site.connect() as connection:
         assert isinstance(connection, Http1Connection)
@@ -198,7 +187,7 @@ def test_body_that_was_expected_and_is_read_is_continued(site: Site) -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
-@peers_except({"daphne": DAPHNE_BUFFERS})
+@peers_except(reasons.BUFFERS_UPLOADS)
 def test_refusal_reaches_a_client_that_has_more_to_send(
     site: Site, declared: bool
 ) -> None:
@@ -215,7 +204,7 @@ def test_refusal_reaches_a_client_that_has_more_to_send(
     site.assert_no_complaint()
 
 
-@peers_except({"daphne": DAPHNE_BUFFERS, "hypercorn-http2": HYPERCORN_DATA})
+@peers_except(reasons.BUFFERS_UPLOADS | reasons.DROPS_LATE_DATA)
 def test_refusal_reaches_a_client_that_sends_until_it_is_answered(site: Site) -> None:
     with site.connect() as connection:
         length = ("content-length", str(UPLOAD_BYTES))

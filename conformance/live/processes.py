@@ -1,4 +1,4 @@
-"""Real ASGI servers, each as a subprocess in a session of its own.
+"""Real servers, each as a subprocess in a session of its own.
 
 The process group is what is ended: granian and gunicorn have worker processes, and
 one that outlives its parent is a finding, not something to leave behind.
@@ -12,16 +12,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.polling import wait_until
+from conformance.live.polling import wait_until
+from conformance.live.servers import SERVERS
+
+__all__ = ["ROOT", "Server", "StartError", "running", "start", "tracebacks"]
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
 STOP_S = 15.0
-GRACE_S = 1
 # A free port can be taken between its choice and its use.
 ATTEMPTS = 3
 # What else is in the environment could configure a server.
@@ -29,100 +31,36 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV")
 
 
 class StartError(Exception):
-    pass
-
-
-def _uvicorn(loop: str, http: str) -> Callable[[str, int, str], list[str]]:
-    def arguments(target: str, port: int, root_path: str) -> list[str]:
-        return [
-            *("uvicorn", target, "--host", "127.0.0.1", "--port", str(port)),
-            *("--loop", loop, "--http", http, "--root-path", root_path),
-            *("--timeout-graceful-shutdown", str(GRACE_S), "--no-access-log"),
-            # The default of 5 s would end the idle connection of a slow test.
-            *("--timeout-keep-alive", "30"),
-        ]
-
-    return arguments
-
-
-def _hypercorn(target: str, port: int, root_path: str) -> list[str]:
-    return [
-        *("hypercorn", target, "--bind", f"127.0.0.1:{port}", "--error-logfile", "-"),
-        *("--root-path", root_path, "--graceful-timeout", str(GRACE_S)),
-    ]
-
-
-def _granian(target: str, port: int, root_path: str) -> list[str]:
-    return [
-        *("granian", target, "--interface", "asgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1", "--no-access-log"),
-        *(("--url-path-prefix", root_path) if root_path else ()),
-        *("--workers-kill-timeout", str(GRACE_S)),
-    ]
-
-
-def _daphne(target: str, port: int, root_path: str) -> list[str]:
-    return [
-        *("daphne", "-b", "127.0.0.1", "-p", str(port), "-v", "1"),
-        *("--root-path", root_path, "--access-log", os.devnull, target),
-    ]
-
-
-def _gunicorn(target: str, port: int, root_path: str) -> list[str]:
-    return [
-        *("gunicorn", target, "-k", "asgi", "--bind", f"127.0.0.1:{port}"),
-        *("--workers", "1", "--graceful-timeout", str(GRACE_S)),
-        *("--root-path", root_path, "--no-control-socket", "--keep-alive", "30"),
-    ]
-
-
-SERVERS: dict[str, Callable[[str, int, str], list[str]]] = {
-    "uvicorn-h11": _uvicorn("asyncio", "h11"),
-    "uvicorn-httptools-uvloop": _uvicorn("uvloop", "httptools"),
-    "hypercorn": _hypercorn,
-    "granian": _granian,
-    "daphne": _daphne,
-    "gunicorn": _gunicorn,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A server, and the protocol that the tests speak to it."""
-
-    name: str
-    server: str
-    http2: bool = False
-
-
-PEERS = (
-    Peer("uvicorn-h11", "uvicorn-h11"),
-    Peer("uvicorn-httptools-uvloop", "uvicorn-httptools-uvloop"),
-    Peer("hypercorn-http1", "hypercorn"),
-    Peer("hypercorn-http2", "hypercorn", http2=True),
-    Peer("granian-http1", "granian"),
-    Peer("granian-http2", "granian", http2=True),
-    Peer("daphne", "daphne"),
-    Peer("gunicorn", "gunicorn"),
-)
+    """A server ended instead of serving; the text is its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """A server that runs.
+
+    Attributes:
+        process: Its main process, the leader of its group.
+        port: Where it listens.
+        log_path: Where all that it prints goes.
+    """
+
     process: subprocess.Popen[bytes]
     port: int
     log_path: Path
 
     @property
     def url(self) -> str:
+        """Its address, without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     def log(self, since: int = 0) -> str:
+        """Give what it has printed after the first so many bytes."""
         with self.log_path.open("rb") as file:
             file.seek(since)
             return file.read().decode("utf-8", "replace")
 
     def log_size(self) -> int:
+        """Say how many bytes it has printed."""
         return self.log_path.stat().st_size
 
     def terminate(self) -> None:
@@ -140,11 +78,13 @@ class Server:
         return False
 
     def kill(self) -> None:
+        """End all its processes at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_S)
 
     def stop(self) -> None:
+        """Ask it to end, then see that it has."""
         if self.process.poll() is None:
             self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -195,7 +135,7 @@ def _launch(
     log_path = directory / "server.log"
     temporary = directory / "tmp"
     temporary.mkdir(exist_ok=True)
-    python_path = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
+    python_path = [os.environ.get("PYTHONPATH", ""), str(ROOT), str(Path.cwd())]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *SERVERS[name](target, port, root_path)],
@@ -238,16 +178,39 @@ def running(
     root_path: str = "",
     environ: dict[str, str] | None = None,
 ) -> Iterator[Server]:
-    directory.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            server = _launch(name, target, directory, root_path, environ or {})
-        except StartError as error:
-            if attempt == ATTEMPTS or "in use" not in str(error):
-                raise
-        else:
-            break
+    """Run a server, and end it with the block.
+
+    Args:
+        name: Which, of `SERVERS`.
+        target: The ASGI application, as ``module:name``.
+        directory: Where it runs, and writes its log.
+        root_path: What it gives the application as such.
+        environ: More variables for its environment.
+
+    Raises:
+        StartError: It does not start.
+    """
+    server = start(name, target, directory, root_path=root_path, environ=environ)
     try:
         yield server
     finally:
         server.stop()
+
+
+def start(
+    name: str,
+    target: str,
+    directory: Path,
+    *,
+    root_path: str = "",
+    environ: dict[str, str] | None = None,
+) -> Server:
+    """Start a server, which the caller has to end; see `running`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _launch(name, target, directory, root_path, environ or {})
+        except StartError as error:
+            if attempt == ATTEMPTS or "in use" not in str(error):
+                raise
+    raise AssertionError("the last attempt returns or raises")

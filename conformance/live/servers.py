@@ -1,0 +1,96 @@
+"""The servers: how each is started, and the protocols that are spoken to it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["GRACE_S", "PEERS", "SERVERS", "Peer"]
+
+# What each is given, where it can be, to end its requests in.
+GRACE_S = 1
+
+
+def _uvicorn(loop: str, http: str) -> Callable[[str, int, str], list[str]]:
+    def arguments(target: str, port: int, root_path: str) -> list[str]:
+        return [
+            *("uvicorn", target, "--host", "127.0.0.1", "--port", str(port)),
+            *("--loop", loop, "--http", http, "--root-path", root_path),
+            *("--timeout-graceful-shutdown", str(GRACE_S), "--no-access-log"),
+            # The default of 5 s would end the idle connection of a slow test.
+            *("--timeout-keep-alive", "30"),
+        ]
+
+    return arguments
+
+
+def _hypercorn(target: str, port: int, root_path: str) -> list[str]:
+    return [
+        *("hypercorn", target, "--bind", f"127.0.0.1:{port}", "--error-logfile", "-"),
+        *("--root-path", root_path, "--graceful-timeout", str(GRACE_S)),
+    ]
+
+
+def _granian(target: str, port: int, root_path: str) -> list[str]:
+    return [
+        *("granian", target, "--interface", "asgi", "--host", "127.0.0.1"),
+        *("--port", str(port), "--workers", "1", "--no-access-log"),
+        *(("--url-path-prefix", root_path) if root_path else ()),
+        *("--workers-kill-timeout", str(GRACE_S)),
+    ]
+
+
+def _daphne(target: str, port: int, root_path: str) -> list[str]:
+    return [
+        *("daphne", "-b", "127.0.0.1", "-p", str(port), "-v", "1"),
+        *("--root-path", root_path, "--access-log", os.devnull, target),
+    ]
+
+
+def _gunicorn(target: str, port: int, root_path: str) -> list[str]:
+    return [
+        *("gunicorn", target, "-k", "asgi", "--bind", f"127.0.0.1:{port}"),
+        *("--workers", "1", "--graceful-timeout", str(GRACE_S)),
+        *("--root-path", root_path, "--no-control-socket", "--keep-alive", "30"),
+    ]
+
+
+SERVERS: dict[str, Callable[[str, int, str], list[str]]] = {
+    "uvicorn-h11": _uvicorn("asyncio", "h11"),
+    "uvicorn-httptools-uvloop": _uvicorn("uvloop", "httptools"),
+    "hypercorn": _hypercorn,
+    "granian": _granian,
+    "daphne": _daphne,
+    "gunicorn": _gunicorn,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server, and the protocol that is spoken to it.
+
+    Attributes:
+        name: Names both.
+        server: Which, of `SERVERS`.
+        http2: Whether that is HTTP/2.
+    """
+
+    name: str
+    server: str
+    http2: bool = False
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that the server comes from."""
+        return self.server.partition("-")[0]
+
+
+PEERS = (
+    Peer("uvicorn-h11", "uvicorn-h11"),
+    Peer("uvicorn-httptools-uvloop", "uvicorn-httptools-uvloop"),
+    Peer("hypercorn-http1", "hypercorn"),
+    Peer("hypercorn-http2", "hypercorn", http2=True),
+    Peer("granian-http1", "granian"),
+    Peer("granian-http2", "granian", http2=True),
+    Peer("daphne", "daphne"),
+    Peer("gunicorn", "gunicorn"),
+)
