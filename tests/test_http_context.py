@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import Executor
 from contextvars import ContextVar, Token
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -393,3 +394,24 @@ def test_adapter_below_async_to_sync_serves(adapter: MakeAdapter) -> None:
     async_to_sync(server.run)(app)
     assert isinstance(server, HttpServer)
     assert server.body == b"Hello"
+
+
+def test_request_in_a_thread_that_asgiref_uses_leaves_it_its_loop(
+    adapter: MakeAdapter,
+) -> None:
+    class SameThread(Executor):
+        def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+            work(*args, **kwargs)
+
+    # The validator would make a stream, which waits for its loop.
+    served = adapter(hello, validate=False, executor=SameThread())
+
+    def serve_and_look() -> Any:
+        asyncio.run(HttpServer().run(served))
+        return async_to_sync(_where)()
+
+    async def main() -> bool:
+        loop, _ = await sync_to_async(serve_and_look)()
+        return loop is asyncio.get_running_loop()
+
+    assert run(main()) is True

@@ -266,6 +266,18 @@ def test_client_leaves_in_a_last_send_that_never_returns_thread_is_freed(
     assert_left(served)
 
 
+def test_client_leaves_an_http2_stream_and_send_never_returns_it_is_given_up(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsgi_asgi._http.LAST_SEND_S", 0.01)
+    # The validator would make a stream of the list.
+    served = adapter(answering([b"whole"]), validate=False)
+    server = HttpServer(http_version="2")
+    server.stall_at(2)
+    serve(served, server)
+    assert_left(served)
+
+
 @pytest.mark.parametrize("caught", [True, False], ids=["caught", "uncaught"])
 def test_body_read_by_close_when_no_more_of_it_comes_is_an_os_error(
     adapter: MakeAdapter, caught: bool

@@ -23,6 +23,7 @@ from tests.drivers import (
     LoopFactory,
     MakeAdapter,
     on_each_loop,
+    run,
     serve,
 )
 
@@ -395,3 +396,31 @@ def test_exc_info_is_not_kept_after_the_call(adapter: MakeAdapter) -> None:
     finally:
         gc.enable()
     assert alive == [False]
+
+
+def test_error_of_the_application_leaves_no_reference_cycle(
+    adapter: MakeAdapter,
+) -> None:
+    class Marker:
+        pass
+
+    references: list[weakref.ref[Marker]] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        marker = Marker()
+        references.append(weakref.ref(marker))
+        raise OwnError
+
+    async def main() -> bool:
+        # asyncio.Runner would keep the error of its own task.
+        server = HttpServer()
+        with pytest.raises(OwnError):
+            await server.run(served)
+        return references[0]() is not None
+
+    served = adapter(app, validate=False)
+    gc.disable()
+    try:
+        assert run(main()) is False
+    finally:
+        gc.enable()

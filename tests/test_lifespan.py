@@ -23,6 +23,7 @@ from tests.drivers import (
     until,
 )
 from wsgi_asgi import ClientDisconnected, Limits
+from wsgi_asgi._bridge import TICK_S
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -92,6 +93,24 @@ def test_lifespan_hooks_run_in_order_in_a_thread(
 
     run(main(), loop_factory)
     assert calls[2:] == [("stop 1", False), ("stop 2", False)]
+
+
+@on_each_loop
+def test_startup_waits_for_a_hook_that_takes_long(
+    adapter: MakeAdapter, loop_factory: LoopFactory
+) -> None:
+    calls: list[str] = []
+
+    def hook() -> None:
+        with pytest.raises(AssertionError):
+            Gate().wait(3 * TICK_S)  # longer than the loop takes to look after it
+        calls.append("end")
+
+    async def main() -> None:
+        async with lifespan(adapter(hello, on_startup=[hook])):
+            assert calls == ["end"]
+
+    run(main(), loop_factory)
 
 
 def test_lifespan_hook_sees_the_context_of_the_server(adapter: MakeAdapter) -> None:

@@ -62,6 +62,10 @@ def chunk(data: Any) -> Call:
     return Call("chunk", (data,))
 
 
+def rest(size: int) -> Call:
+    return Call("rest", (size,))
+
+
 END = Call("end")
 
 
@@ -1003,6 +1007,114 @@ def test_chunk_that_leaves_no_room_ends_the_response(method: str, call: Call) ->
     assert states == [State.READY, State.ENDED]
 
 
+# The rest, when it is no chunk.
+
+Left = tuple[list[Message], int]
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    cases(
+        {
+            "all": ([start(), rest(9)], ([head(200, sized(9))], 9)),
+            "all, of none": ([start(), rest(0)], ([head(200, sized(0)), last()], 0)),
+            "as long as declared": (
+                [start("200 OK", FIVE), rest(5)],
+                ([head(200, sized(5))], 5),
+            ),
+            "longer than declared": (
+                [start("200 OK", FIVE), rest(9)],
+                ([head(200, sized(5))], 5),
+            ),
+            "declared as none": (
+                [start("200 OK", ("Content-Length", "0")), rest(9)],
+                ([head(200, sized(0)), last()], 0),
+            ),
+            "after a chunk": ([start(), chunk(b"ab"), rest(9)], ([], 9)),
+            "none after a chunk": ([start(), chunk(b"ab"), rest(0)], ([last()], 0)),
+            "after a chunk, declared": (
+                [start("200 OK", FIVE), chunk(b"ab"), rest(3)],
+                ([], 3),
+            ),
+            "after a chunk, longer": (
+                [start("200 OK", FIVE), chunk(b"ab"), rest(9)],
+                ([], 3),
+            ),
+            "after all": ([start("200 OK", FIVE), chunk(b"01234"), rest(9)], ([], 0)),
+            "after the end": ([start(), END, rest(9)], ([], 0)),
+            "not modified": ([start("304 X"), rest(9)], ([head(304), last()], 0)),
+            "no content": ([start("204 X"), rest(9)], ([head(204), last()], 0)),
+            "error page": (
+                [start("200 OK", FIVE), restart("500 X"), rest(9)],
+                ([head(500, sized(9))], 9),
+            ),
+        }
+    ),
+)
+def test_rest_gives_what_is_sent_before_it_and_its_length(
+    calls: list[Call], expected: Left
+) -> None:
+    response = Response(APPLICATION, "GET")
+    *before, call = calls
+    for earlier in before:
+        perform(response, earlier)
+    assert response.rest(*call.arguments) == expected
+    assert response.state is State.ENDED
+    assert not response.is_cut
+    # All that it may have was given.
+    assert (response.chunk(b"late"), response.end()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "size", "expected"),
+    cases(
+        {
+            "of some": (None, 9, [sized(9)]),
+            "of none": (None, 0, []),
+            "declared": ("5", 9, [sized(5)]),
+            "declared longer": ("50", 9, [sized(50)]),
+        }
+    ),
+)
+def test_rest_to_head_is_none_and_has_its_length(
+    declared: str | None, size: int, expected: list[tuple[bytes, bytes]]
+) -> None:
+    headers = [] if declared is None else [("Content-Length", declared)]
+    response = Response(APPLICATION, "HEAD")
+    response.start("200 OK", headers)
+    assert response.rest(size) == ([head(200, *expected), last()], 0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "rule"),
+    cases(
+        {
+            "not started": ([], r"a file was given, but start_response\(\) was never"),
+            "refused": ([start("not a status")], r"a file was given, .* failed"),
+            "shorter than declared": (
+                [start("200 OK", ("Content-Length", "12"))],
+                "3 bytes short of its Content-Length",
+            ),
+            "shorter than what is left": (
+                [start("200 OK", ("Content-Length", "15")), chunk(b"abc")],
+                "3 bytes short of its Content-Length",
+            ),
+        }
+    ),
+)
+def test_rest_that_cannot_be_sent_is_an_error_and_ends_nothing(
+    calls: list[Call], rule: str
+) -> None:
+    response = Response(APPLICATION, "GET")
+    for call in calls:
+        with suppress(ValueError):
+            perform(response, call)
+    state = response.state
+    with pytest.raises(RuntimeError, match=says(rule, "PEP 3333")):
+        response.rest(9)
+    assert response.state is state
+
+
 # Plain text.
 
 
@@ -1308,6 +1420,36 @@ def test_response_any_calls_give_what_the_model_gives(
     for call in calls:
         expected = comparable(outcome(model, call))
         assert comparable(outcome(response, call)) == expected, call
+
+
+def sent_by(messages: list[Message]) -> tuple[list[Message], bytes, bool]:
+    """Say what messages come to: the head, the body, and whether that is all."""
+    heads = [message for message in messages if "status" in message]
+    bodies = [message for message in messages if "body" in message]
+    body = b"".join(message["body"] for message in bodies)
+    return heads, body, bool(bodies) and not bodies[-1]["more_body"]
+
+
+@PROFILE
+@given(method=METHODS, calls=CALLS, data=BODIES)
+def test_rest_after_any_calls_is_like_one_last_chunk(
+    method: str, calls: list[Call], data: bytes
+) -> None:
+    response, model = Response(APPLICATION, method), Model(method)
+    for call in calls:
+        outcome(response, call)
+        outcome(model, call)
+    if data or method != "HEAD":  # no chunk for HEAD says nothing of GET's
+        model.announce(len(data))
+    try:
+        expected = [*model.chunk(data), *model.end()]
+    except RuntimeError:
+        with pytest.raises(RuntimeError, match=says()):
+            response.rest(len(data))
+        return
+    messages, count = response.rest(len(data))
+    messages += [last(data[:count])] if count else []
+    assert sent_by(comparable(messages)) == sent_by(comparable(expected))  # type: ignore[arg-type]  # no errors
 
 
 def check_protocol(method: str, messages: list[Message]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Never
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._bridge import Bridge
+from wsgi_asgi._files import FileWrapper
 from wsgi_asgi._http import HttpExchange, HttpSettings
 from wsgi_asgi._lifespan import Hook, run_lifespan
 from wsgi_asgi._limits import Limits, Stats
@@ -108,6 +109,7 @@ class WsgiToAsgi:
                 # Whether the server has other processes is not known.
                 "wsgi.multiprocess": True,
                 "wsgi.run_once": False,
+                "wsgi.file_wrapper": FileWrapper,
             },
             bridge=self._bridge,
             limits=limits,

@@ -31,11 +31,12 @@ second, at whether the loop still runs.
 import asyncio
 import contextvars
 import os
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
@@ -53,6 +54,8 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
 
 __all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside", "pause"]
 
+T = TypeVar("T")
+
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
 # How often a loop looks for crossings that take long; `Crossing.nudged` comes
@@ -68,12 +71,14 @@ class Port:
     """One event loop, as threads see it.
 
     Attributes:
+        pid: The process that the loop runs in.
         crossings: Those under way on this loop, changed by the loop only.
         draining: Whether the loop is about to end and takes no new work.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.pid = os.getpid()
         self.crossings: set[Crossing] = set()
         self.draining = False
         self._callbacks: deque[Callable[[], object]] = deque()
@@ -161,9 +166,20 @@ class Bridge:
         self.pool = executor if isinstance(executor, ThreadPool) else None
         self.thread_sensitive = thread_sensitive
         self._ports: dict[asyncio.AbstractEventLoop, Port] = {}
+        self._latest: tuple[object, Port | None] = (None, None)
 
     def port(self) -> Port:
         """Give the running loop's port."""
+        # What a loop sets for as long as it runs in a thread says which one it is,
+        # without the system call that get_running_loop() makes before Python 3.12.
+        hook = sys.get_asyncgen_hooks().firstiter
+        known_hook, port = self._latest
+        if port is None or hook is None or hook is not known_hook:
+            port = self._find_port()
+            self._latest = hook, port
+        return port
+
+    def _find_port(self) -> Port:
         loop = asyncio.get_running_loop()
         port = self._ports.get(loop)
         if port is None:
@@ -185,20 +201,27 @@ class Bridge:
         if self.pool and self.owned:
             self.pool.retire()
 
-    async def call(self, work: Callable[[], object]) -> None:
-        """Run a callable in a thread, and wait for its end.
+    async def call(self, work: Callable[[], T]) -> T:
+        """Run a callable in a thread, and wait for what it returns.
 
         Raises:
+            ClientDisconnected: A shutdown gave up on it before it began.
             Exception: What the callable raised, made `raisable`.
         """
-        crossing = Crossing(self, self.port(), work, buffer=0)
+        results: list[T] = []
+        crossing = Crossing(self, self.port(), lambda: results.append(work()), buffer=0)
         crossing.start()
         try:
-            await crossing.wait()
+            while not crossing.ended:
+                crossing.nudged = False
+                await crossing.wait()
         finally:
             crossing.leave()
-        if crossing.error is not None:
-            raise raisable(crossing.error, repr(work))
+        if (error := crossing.take_error()) is not None:
+            raise raisable(error, repr(work))
+        if not results:
+            raise ClientDisconnected("the work was given up")
+        return results[0]
 
 
 class Crossing:
@@ -344,13 +367,19 @@ class Crossing:
         if self.ended:
             self._bury()
 
+    def take_error(self) -> BaseException | None:
+        """Give what the work raised, once: it refers to all that the work did."""
+        error, self.error = self.error, None
+        return error
+
     def _bury(self) -> None:
         self.leave()
-        if self.error is not None:
-            error, self.error = self.error, None
-            # A loop that ends cancels all tasks, in whatever order.
-            if not isinstance(error.__cause__, asyncio.CancelledError):
-                self._on_lost_error(error)
+        error = self.take_error()
+        # A loop that ends cancels all tasks, in whatever order.
+        if error is not None and not isinstance(
+            error.__cause__, asyncio.CancelledError
+        ):
+            self._on_lost_error(error)
 
     def leave(self) -> None:
         """Count the crossing as over."""
@@ -456,8 +485,9 @@ class Crossing:
         # What asgiref's own threads do: async_to_sync finds the server's loop, and
         # values of asgiref's Local follow from the task into this thread.
         local = SyncToAsync.threadlocal
+        outer_loop = getattr(local, "main_event_loop", None)
         local.main_event_loop = self.port.loop
-        local.main_event_loop_pid = os.getpid()
+        local.main_event_loop_pid = self.port.pid
         # Tasks that async_to_sync starts for this thread.
         local.task_context = self._async_tasks = []
         try:
@@ -465,7 +495,7 @@ class Crossing:
                 restore_context(self._context)
             self._do_work()
         finally:
-            local.main_event_loop = None
+            local.main_event_loop = outer_loop
 
     def _do_work(self) -> None:
         work = self._work

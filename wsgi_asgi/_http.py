@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 from wsgiref.types import WSGIApplication
 
@@ -19,9 +20,10 @@ from wsgi_asgi._body import RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing, beside, pause
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
+from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
-from wsgi_asgi._response import Response, State, plain_text
+from wsgi_asgi._response import ENDED, Response, plain_text
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
 __all__ = ["HttpExchange", "HttpSettings", "join_chunks"]
@@ -34,6 +36,9 @@ JOIN_BYTES = 16384
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
+
+# The extension by which a server sends a file itself, and its message.
+PATHSEND = "http.response.pathsend"
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
@@ -111,6 +116,14 @@ def join_chunks(messages: Sequence[Message]) -> list[Message]:
     return joined
 
 
+def _body(data: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def _is_last(message: Message) -> bool:
+    return message.get("more_body") is False or message["type"] == PATHSEND
+
+
 def _flush(joined: list[Message], bodies: list[bytes], last: Message) -> None:
     if len(bodies) == 1:
         joined.append(last)
@@ -135,6 +148,7 @@ class HttpExchange:
     _final_sent = False  # and send() has returned
     _send_error: Exception | None = None
     _streams = False  # a part of the response was put out before its end
+    _file: FilePart | None = None  # the rest of the response, which the task sends
     _closed = False  # the application is done
 
     def __init__(
@@ -197,10 +211,13 @@ class HttpExchange:
                     await crossing.linger()
             finally:
                 crossing.desert(self._log_lost_error)
+                if self._file:
+                    self._file.close()
             raise
         crossing.leave()
         body.close()
-        await self._conclude(crossing.error)
+        if late_refusal := self._conclude():
+            await self._refuse(late_refusal)
 
     async def _deliver(self) -> bool:
         """Send what the thread puts out.
@@ -214,20 +231,67 @@ class HttpExchange:
             ended = crossing.ended  # read first: after it nothing is put out
             messages = self._pending or crossing.take()
             if messages:
-                if messages[-1]["more_body"]:
+                if messages[-1].get("more_body"):
                     self._body.response_streams = True
-                    if not (ended or self._pumping):
-                        self._pending = messages
-                        return False  # from now on the client's leaving matters
+                    wants_watch = not ended
+                else:
+                    wants_watch = self._may_get_stuck
+                if wants_watch and not self._pumping:
+                    self._pending = messages
+                    return False  # from now on the client's leaving matters
                 self._pending = ()
                 await self._send_all(messages)
             elif ended:
-                return True
+                if not self._file:
+                    return True
+                if not self._pumping:
+                    return False
+                self._file = await self._send_block(self._file)
             elif crossing.nudged and not self._pumping and self._body.may_receive():
                 return False
             else:
                 crossing.nudged = False
                 await crossing.wait()
+
+    @property
+    def _may_get_stuck(self) -> bool:
+        """Whether a send() may never return although nothing is slow.
+
+        On HTTP/2 a client can leave this one exchange, and Hypercorn then waits for
+        it to read the answer, for ever.
+        """
+        return bool(self._scope["http_version"] >= "2") and self._body.may_receive()
+
+    async def _send_block(self, file: FilePart) -> FilePart | None:
+        """Send some of the file that is the rest of the response.
+
+        Returns:
+            The file, if there is more of it to send.
+        """
+        crossing = self._crossing
+        if crossing.abandoned:
+            file.close()
+            return None
+        self._body.response_streams = True
+        size = min(file.left, BLOCK_BYTES)
+        try:
+            block = file.read_cached(size)
+            if block is None:
+                # The disk has to be waited for, which only threads may do.
+                block = await self._settings.bridge.call(partial(file.read, size))
+        except Exception as error:
+            file.close()
+            if not crossing.abandoned:
+                self._send_error = error
+            return None
+        await self._send_all([_body(block, more=file.left > 0)])
+        if not file.left:
+            file.close()
+            return None
+        # Neither the reading nor the sending need have waited for anything, and the
+        # other tasks, among them the one that listens, must have their turn.
+        await pause(0)
+        return file
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
         crossing = self._crossing
@@ -236,7 +300,7 @@ class HttpExchange:
                 return
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
-            self._final_given = message.get("more_body") is False
+            self._final_given = _is_last(message)
             try:
                 await self._send(message)
                 self._final_sent = self._final_given
@@ -272,19 +336,27 @@ class HttpExchange:
         self._crossing.abandon()
         return True
 
-    async def _conclude(self, error: BaseException | None) -> None:
-        """Account for the exchange, and raise what the server should log."""
+    def _conclude(self) -> RequestRefused | None:
+        """Account for the exchange, and raise what the server should log.
+
+        Returns:
+            What is still to be answered instead of the application.
+        """
         settings = self._settings
         if self._send_error:
             raise self._send_error
         gone = self._crossing.abandoned
         settings.disconnected += gone
-        if error is None or (_is_disconnect(error) and (gone or self._final_sent)):
-            settings.completed += not gone
-        elif isinstance(error, RequestRefused) and not self._response.is_out:
-            await self._refuse(error)
-        else:
+        error = self._crossing.take_error()
+        try:
+            if error is None or (_is_disconnect(error) and (gone or self._final_sent)):
+                settings.completed += not gone
+                return None
+            if isinstance(error, RequestRefused) and not self._response.is_out:
+                return error
             raise raisable(error, settings.name)
+        finally:
+            del error  # else its traceback would hold it, by this frame
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         self._settings.rejected += 1
@@ -306,6 +378,7 @@ class HttpExchange:
         settings = self._settings
         environ = self._environ
         spooled: IO[bytes] | None = None
+        file: FilePart | None = None
         try:
             if self._body.unsized and settings.spool:
                 spooled, size = spool(environ["wsgi.input"], settings.limits.buffer)
@@ -313,7 +386,10 @@ class HttpExchange:
                 environ["CONTENT_LENGTH"] = str(size)
             iterable = settings.application(environ, self._start_response)
             try:
-                self._iterate(iterable)
+                if type(iterable) is FileWrapper:
+                    file = FilePart.of(iterable.filelike)
+                if file is None:
+                    self._iterate(iterable)
                 if self._streams:
                     # close() comes after the last chunk is with the server. Where
                     # it was the only one that is not waited for, as it would cost
@@ -322,14 +398,22 @@ class HttpExchange:
             except BaseException:
                 self._close_after_error(iterable)
                 raise
-            if close := getattr(iterable, "close", None):
-                close()
+            try:
+                if close := getattr(iterable, "close", None):
+                    close()
+            finally:
+                if file:
+                    self._put_file(file)
         finally:
             self._closed = True
+            # The last is looked at after it was left to the task, which looks the
+            # other way round: so one of the two closes it.
+            if file and (file is not self._file or self._crossing.abandoned):
+                file.close()
             if spooled:
                 spooled.close()
         body = self._body
-        if self._response.is_cut:
+        if self._response.is_cut and type(iterable) is not FileWrapper:
             settings.warn_once("cut", _CUT)
         if body.unsized and body.is_unread and self._response.status < 400:
             settings.warn_once("unread", _UNREAD)
@@ -351,7 +435,7 @@ class HttpExchange:
         for chunk in iterable:
             if messages := response.chunk(chunk):
                 self._put(messages)
-                if response.state is State.ENDED:
+                if response.state is ENDED:
                     return
                 crossing.wait_room()
             else:
@@ -369,9 +453,38 @@ class HttpExchange:
         else:
             for chunk in chunks:
                 messages += response.chunk(chunk)
-        if response.state is not State.ENDED:
+        if response.state is not ENDED:
             messages += response.end()
         self._crossing.put_last(messages)
+
+    def _put_file(self, file: FilePart) -> None:
+        """Put out a short file, have the server send one, or leave it to the task.
+
+        The wrapped file is closed already, and with it perhaps removed.
+        """
+        is_first = not self._response.is_out
+        messages, count = self._response.rest(file.left)
+        if not count:
+            pass
+        elif count <= self._settings.limits.buffer:
+            messages.append(_body(file.read_all(count), more=False))
+        elif is_first and count == file.left and (path := self._path(file)):
+            messages.append({"type": PATHSEND, "path": path})
+        else:
+            file.left = count
+            self._file = file
+        self._crossing.put_last(messages)
+
+    def _path(self, file: FilePart) -> str | None:
+        """Give the path by which the server can send the whole of a file, if any."""
+        scope = self._scope
+        if self._response.status != 200 or PATHSEND not in (
+            scope.get("extensions") or ()
+        ):
+            return None
+        # Granian sends all that a file has by then. HTTP/1 cuts what has been added
+        # since the length was announced; on HTTP/2 it breaks the response.
+        return file.path() if scope["http_version"] < "2" else None
 
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]

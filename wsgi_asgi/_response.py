@@ -23,7 +23,7 @@ from typing import Any
 
 from wsgi_asgi._types import ExcInfo, Message
 
-__all__ = ["Event", "Response", "State", "TRANSITIONS", "plain_text"]
+__all__ = ["ENDED", "TRANSITIONS", "Event", "Response", "State", "plain_text"]
 
 
 class State(Enum):
@@ -50,18 +50,22 @@ class Event(Enum):
     END = "the body ended"
 
 
+# Before Python 3.12 an Enum's members are slow to look up in their class.
+NEW, REFUSED, READY, OPEN, ENDED = State
+START, REPLACE, CHUNK, END = Event
+
 TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.NEW: {Event.START: State.READY, Event.REPLACE: State.READY},
-    State.REFUSED: {Event.REPLACE: State.READY},
-    State.READY: {
-        Event.REPLACE: State.READY,
-        Event.CHUNK: State.OPEN,
-        Event.END: State.ENDED,
+    NEW: {START: READY, REPLACE: READY},
+    REFUSED: {REPLACE: READY},
+    READY: {
+        REPLACE: READY,
+        CHUNK: OPEN,
+        END: ENDED,
     },
-    State.OPEN: {Event.CHUNK: State.OPEN, Event.END: State.ENDED},
+    OPEN: {CHUNK: OPEN, END: ENDED},
     # Chunks beyond the end are those that Content-Length or HEAD has no room
     # for. They are dropped.
-    State.ENDED: {Event.CHUNK: State.ENDED, Event.END: State.ENDED},
+    ENDED: {CHUNK: ENDED, END: ENDED},
 }
 
 # Names and status lines are the same few for each application, so what they
@@ -237,14 +241,14 @@ class Response:
         self._has_length = False
         self._left: int | None = None  # of Content-Length, if that is known
         self._no_body = False
-        self.state = State.NEW
+        self.state = NEW
         self.is_cut = False
         self.dropped: tuple[bytes, ...] = ()
 
     @property
     def is_out(self) -> bool:
         """Whether a part of it can have reached the client."""
-        return self.state in (State.OPEN, State.ENDED)
+        return self.state in (OPEN, ENDED)
 
     def start(
         self,
@@ -267,7 +271,7 @@ class Response:
             ValueError: Status or a header cannot be sent, for one because it
                 holds a line break. Nothing of this call is kept.
         """
-        event = Event.REPLACE if exc_info else Event.START
+        event = REPLACE if exc_info else START
         state = TRANSITIONS[self.state].get(event)
         if state is None:
             if exc_info and exc_info[1] is not None:
@@ -278,7 +282,7 @@ class Response:
             raise self._error(
                 "start_response() was called a second time without exc_info"
             )
-        self.state = State.REFUSED
+        self.state = REFUSED
         self._take_head(status, headers)
         self.state = state
 
@@ -333,7 +337,7 @@ class Response:
             length: Bytes of the body.
         """
         if (
-            self.state is State.READY
+            self.state is READY
             and not self._has_length
             and self.status not in _NO_BODY
             # No chunk of a response to HEAD does not mean that GET's has none.
@@ -358,34 +362,60 @@ class Response:
             data = self._as_bytes(data)
         if not data:
             return []
-        state = TRANSITIONS[self.state].get(Event.CHUNK)
+        state = TRANSITIONS[self.state].get(CHUNK)
         if state is None:
             raise self._error(f"a chunk was given, but {self.state.value}")
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             self.is_cut = not self._no_body
             return []
         messages: list[Message] = []
-        if self.state is State.READY:
+        if self.state is READY:
             messages.append(self._start_message())
         self.state = state
         if self._no_body:
             data = b""
-            self.state = State.ENDED
+            self.state = ENDED
         elif self._left is not None:
             if len(data) > self._left:
                 data = data[: self._left]
                 self.is_cut = True
             self._left -= len(data)
             if not self._left:
-                self.state = State.ENDED
+                self.state = ENDED
         messages.append(
             {
                 "type": "http.response.body",
                 "body": data,
-                "more_body": self.state is not State.ENDED,
+                "more_body": self.state is not ENDED,
             }
         )
         return messages
+
+    def rest(self, size: int) -> tuple[list[Message], int]:
+        """Take notice that the rest of the body is known, and not by chunks.
+
+        Args:
+            size: Its bytes.
+
+        Returns:
+            What may be sent at once, and how many of those bytes the caller has to
+            send after it. If those are none, the response is complete.
+
+        Raises:
+            RuntimeError: As `chunk` and `end` do, before anything is sent.
+        """
+        self.announce(size)
+        count = 0 if self._no_body or self.state is ENDED else size
+        if self._left is not None:
+            count = min(count, self._left)
+            self._left -= count
+        if not count or self._left:
+            return self.end(), 0
+        if CHUNK not in TRANSITIONS[self.state]:
+            raise self._error(f"a file was given, but {self.state.value}")
+        messages = [self._start_message()] if self.state is READY else []
+        self.state = ENDED
+        return messages, count
 
     def end(self) -> list[Message]:
         """Take notice that the body has ended.
@@ -398,10 +428,10 @@ class Response:
                 are missing that Content-Length promised. The response must not
                 be completed then, so that the client can see it is not.
         """
-        state = TRANSITIONS[self.state].get(Event.END)
+        state = TRANSITIONS[self.state].get(END)
         if state is None:
             raise self._error(f"the response has ended, but {self.state.value}")
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             return []
         if self._left:
             raise self._error(
@@ -409,7 +439,7 @@ class Response:
                 "Handling the Content-Length Header",
             )
         messages: list[Message] = []
-        if self.state is State.READY:
+        if self.state is READY:
             self.announce(0)
             messages.append(self._start_message())
         self.state = state

@@ -87,16 +87,21 @@ def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> 
 
 
 @peers_except(reasons.DOES_NOT_HOLD_BACK)
+@pytest.mark.parametrize(
+    ("app", "path"),
+    [("plain", "/download"), ("files", "/made")],
+    ids=["chunks", "file"],
+)
 def test_large_download_that_nobody_reads_is_not_made(
-    site: Site, memory: Memory
+    site: Site, memory: Memory, app: str, path: str
 ) -> None:
     for measured in (False, True):
         with site.connect() as connection:
             if measured:
                 memory.start()
-            site.start(connection, "plain", f"/download?bytes={BODY_BYTES}")
+            site.start(connection, app, f"{path}?bytes={BODY_BYTES}")
             assert connection.read_head().status == 200
             memory.wait_until_still()
             connection.leave()
-        site.wait_until_idle("plain")
+        site.wait_until_idle(app)
     assert memory.growth() < GROWTH_BYTES

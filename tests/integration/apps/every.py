@@ -5,9 +5,9 @@ A header, since nothing of the scope may change on the way: the path least of al
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.integration.apps import flask_app, journal, mounted, others, plain
+from tests.integration.apps import files, flask_app, journal, mounted, others, plain
 from tests.integration.apps.context import ContextMiddleware
 from tests.integration.apps.django_project import wsgi as django_app
 
@@ -21,6 +21,11 @@ ADAPTERS = {
     "bottle": others.bottle_app,
     "pyramid": others.pyramid_app,
     "falcon": others.falcon_app,
+    "files": files.plain_app,
+    "flask-files": files.flask_app,
+    "bottle-files": files.bottle_app,
+    "pyramid-files": files.pyramid_app,
+    "whitenoise-files": files.whitenoise_app,
 }
 APPS: dict[str, ASGIApp] = {
     **ADAPTERS,
@@ -67,6 +72,13 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await answer_lifespan(receive, send)
         return
     headers = Headers(scope=scope)
-    if "x-key" in headers:
-        journal.note(headers["x-key"], "arrived")
-    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, send)
+    key = headers.get("x-key", "")
+    if key:
+        journal.note(key, "arrived")
+
+    async def note_and_send(message: Message) -> None:
+        if message["type"] == "http.response.pathsend":
+            journal.note(key, "pathsend")
+        await send(message)
+
+    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, note_and_send)

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 BLOCK_BYTES = 65536
 MIB = 1024 * 1024
 DOWNLOAD_BYTES = 50 * MIB
+FILE_BYTES = 5 * MIB + 1
+FILE_NAME = "some.bin"
+# More than the buffers of the kernel take.
+CHANGED_BYTES = 16 * MIB
 
 
 def blocks(total: int) -> Iterator[bytes]:

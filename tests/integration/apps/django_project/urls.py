@@ -13,6 +13,9 @@ urlpatterns = [
     path("stream/", views.stream),
     path("rows/", views.stream_rows),
     path("file/", views.file),
+    path("opened/<str:name>", views.opened_file),
+    path("stored/<str:name>", views.stored_file),
+    path("return-upload/", views.return_upload),
     path("events/", views.events),
     path("context/", views.show_context),
 ]

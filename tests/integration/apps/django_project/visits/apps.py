@@ -10,7 +10,10 @@ keys = threading.local()
 
 def note_finished(**_: object) -> None:
     """Note the end under the key that a view left on this very thread."""
-    journal.note(keys.__dict__.pop("key", ""), "request_finished")
+    key, file = keys.__dict__.pop("key", ""), keys.__dict__.pop("file", None)
+    journal.note(key, "request_finished")
+    if file is not None:
+        journal.note(key, "file closed" if file.closed else "file open")
 
 
 class VisitsConfig(AppConfig):

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from django import forms
 from django.conf import settings
-from django.core.files.uploadedfile import UploadedFile
+from django.core.files.storage import FileSystemStorage
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -122,6 +123,26 @@ def stream_rows(request: HttpRequest) -> StreamingHttpResponse:
 def file(request: HttpRequest) -> FileResponse:
     keep_key(request)
     return FileResponse((settings.DIRECTORY / "download.bin").open("rb"))
+
+
+def opened_file(request: HttpRequest, name: str) -> FileResponse:
+    keep_key(request)
+    keys.file = (settings.DIRECTORY / "files" / name).open("rb")
+    return FileResponse(keys.file)
+
+
+def stored_file(request: HttpRequest, name: str) -> FileResponse:
+    keep_key(request)
+    keys.file = FileSystemStorage(settings.DIRECTORY / "files").open(name)
+    return FileResponse(keys.file)
+
+
+@csrf_exempt
+def return_upload(request: HttpRequest) -> FileResponse:
+    keep_key(request)
+    keys.file = request.FILES["file"]
+    assert isinstance(keys.file, TemporaryUploadedFile)
+    return FileResponse(keys.file)
 
 
 def events(request: HttpRequest) -> StreamingHttpResponse:
