@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check lint types docs lowest bench clean
+.PHONY: run test check lint types docs lowest suite conformance conformance-selftest bench clean
 
 run: $(READY)  ## the showcase on http://127.0.0.1:8000
 	$(BIN)/uvicorn examples.showcase:app --port 8000 --timeout-graceful-shutdown 1
@@ -29,10 +29,26 @@ lowest: .venv-lowest/.ready  ## what asgiref and typing-extensions decide, on th
 	.venv-lowest/bin/python -bb -m pytest -q tests/test_http_context.py \
 		tests/test_http_threads.py tests/test_bridge.py tests/test_lifespan.py
 
-check: lint types docs test lowest
+check: lint types docs test suite conformance-selftest lowest
 
-bench: $(READY)  ## requests a second against the other adapters, as ratios
-	$(BIN)/python -m benchmarks
+suite: $(READY)  ## the specifications, clause by clause, on our adapter
+	$(BIN)/python -m conformance --strict
+
+FOUND := docs/_build/conformance
+PAGE := docs/reference/conformance
+
+conformance: $(READY)  ## the pages about all adapters, written from a run of some minutes
+	mkdir -p $(FOUND) && rm -f $(FOUND)/*
+	-$(BIN)/python -m conformance --all --json $(FOUND)/in-process.json
+	-$(BIN)/python -m conformance --live --json $(FOUND)/live.json
+	$(BIN)/python -m conformance.report --json $(FOUND)/in-process.json \
+		--live $(FOUND)/live.json --markdown $(PAGE).md --html $(PAGE).html
+
+conformance-selftest: $(READY)  ## that the suite can fail: faults sown into our adapter
+	$(BIN)/python -m conformance.selftest
+
+bench: $(READY)  ## ratios to the other adapters and servers, in ten minutes; OPTIONS=--quick
+	$(BIN)/python -m benchmarks $(OPTIONS)
 
 clean:
 	rm -rf .venv .venv-lowest docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,11 +1,10 @@
 """The command line."""
 
 import argparse
-import os
 import platform
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from conformance.adapters import KNOWN, OURS, Adapter, UnknownAdapter, find_adap
 from conformance.catalogue import Clause, load_clauses
 from conformance.checking import Check
 from conformance.checks import GROUPS, load_checks
-from conformance.results import AdapterRun, Report
+from conformance.live.servers import PEERS, select_peers
+from conformance.results import AdapterRun, Report, describe_platform
 from conformance.runner import run_checks
 from conformance.table import Progress, show_run, show_summary
 
@@ -30,26 +30,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; those of the process if None.
 
     Returns:
-        The exit status: 1 if a MUST failed on an adapter under test, or with
-        ``--all`` on ours; 2 if the command makes no sense.
+        The exit status: 1 if a MUST, or with ``--live`` a promise, failed on an
+        adapter under test, or with ``--all`` on ours; 2 if the command makes no
+        sense.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    clauses, checks = load_clauses(), load_checks()
-    try:
-        chosen = select_checks(options.select or (), checks)
-        adapters = _adapters(options)
-    except (UnknownAdapter, ValueError) as error:
-        parser.error(str(error))
-    if options.list:
-        _list(chosen, clauses)
-        return GOOD
     if options.json and not Path(options.json).resolve().parent.is_dir():
         parser.error(f"there is no folder for {options.json}")
+    if options.server and not options.live:
+        parser.error("--server goes with --live")
     try:
-        report = _run(adapters, chosen, clauses)
+        work = _prepare_live(options) if options.live else _prepare_checks(options)
+    except (UnknownAdapter, ValueError) as error:
+        parser.error(str(error))
+    try:
+        return work()
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _prepare_checks(options: argparse.Namespace) -> Callable[[], int]:
+    clauses = load_clauses()
+    checks = select_checks(options.select or (), load_checks())
+    adapters = _adapters(options)
+    if options.list:
+        return partial(_list, checks, clauses)
+    return partial(_run_checks, options, adapters, checks, clauses)
+
+
+def _prepare_live(options: argparse.Namespace) -> Callable[[], int]:
+    try:
+        from conformance.live import command
+        from conformance.live.promises import load_promises
+    except ModuleNotFoundError as error:
+        # Clients of our own need h11 and h2, which nothing else here does.
+        raise ValueError(f"--live needs {error.name}, which is not installed") from None
+    peers = select_peers(options.server or ())
+    promises = command.select_promises(options.select or (), load_promises())
+    adapters = _adapters(options)
+    if options.list:
+        return partial(command.list_promises, promises)
+    return partial(
+        command.run_live,
+        adapters,
+        peers,
+        promises,
+        json=options.json,
+        judge_ours_only=options.all,
+    )
+
+
+def _run_checks(
+    options: argparse.Namespace,
+    adapters: Sequence[Adapter],
+    checks: Sequence[Check],
+    clauses: Mapping[str, Clause],
+) -> int:
+    report = _run(adapters, checks, clauses)
     if options.json:
         Path(options.json).write_text(report.to_json(), encoding="utf-8")
     for run in report.runs:
@@ -57,7 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(report.runs) > 1:
         show_summary(report.runs, sys.stdout)
     judged = [run for run in report.runs if not options.all or run.name == OURS.name]
-    return A_MUST_FAILED if any(run.breaks_a_must for run in judged) else GOOD
+    broken = any(
+        run.failures or run.problem if options.strict else run.breaks_a_must
+        for run in judged
+    )
+    return A_MUST_FAILED if broken else GOOD
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,17 +124,37 @@ def _parser() -> argparse.ArgumentParser:
         "exit status",
     )
     parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="let every failure count for the exit status, not only that of a MUST",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="try what the adapter promises on real servers, as subprocesses on this "
+        "machine, in the place of the checks",
+    )
+    parser.add_argument(
+        "--server",
+        action="append",
+        metavar="NAME",
+        help="with --live, only servers whose name begins so: "
+        f"{', '.join(peer.name for peer in PEERS)}; may be repeated",
+    )
+    parser.add_argument(
         "--select",
         action="append",
         metavar="WORD",
-        help="only some checks: a group, a check, a clause or the beginning of its "
-        "id; may be repeated",
+        help="only some checks or promises: a group, a name, a clause or the beginning "
+        "of its id; may be repeated",
     )
     parser.add_argument(
         "--json", metavar="FILE", help="write the results there as well"
     )
     parser.add_argument(
-        "--list", action="store_true", help="list the clauses, and run nothing"
+        "--list",
+        action="store_true",
+        help="list the clauses, or with --live the promises, and run nothing",
     )
     return parser
 
@@ -147,12 +209,12 @@ def _run(
         progress.end()
     return Report(
         python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        platform=describe_platform(),
         runs=tuple(runs),
     )
 
 
-def _list(checks: Sequence[Check], clauses: Mapping[str, Clause]) -> None:
+def _list(checks: Sequence[Check], clauses: Mapping[str, Clause]) -> int:
     """Show the clauses of some checks, and if those are all, the others too."""
     checked = {clause: check for check in checks for clause in check.clauses}
     everything = len(checks) == len(load_checks())
@@ -165,3 +227,4 @@ def _list(checks: Sequence[Check], clauses: Mapping[str, Clause]) -> None:
         sys.stdout.write(f"{clause.id}  {clause.strength}  [{where}]\n")
         for line in textwrap.wrap(clause.text, 84):
             sys.stdout.write(f"    {line}\n")
+    return GOOD

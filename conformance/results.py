@@ -1,6 +1,8 @@
 """What a run of the suite brings, as plain data: for the table, for JSON, for pages."""
 
 import json
+import os
+import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -8,7 +10,7 @@ from typing import Any
 
 from conformance.catalogue import Strength
 
-__all__ = ["AdapterRun", "CheckResult", "Outcome", "Report"]
+__all__ = ["AdapterRun", "CheckResult", "Outcome", "Report", "describe_platform"]
 
 
 class Outcome(StrEnum):
@@ -142,3 +144,8 @@ def _runs(runs: Iterable[Mapping[str, Any]]) -> Iterable[AdapterRun]:
             for result in run["results"]
         )
         yield AdapterRun(**{**run, "results": results})
+
+
+def describe_platform() -> str:
+    """Say on what a run takes place: the operating system and machine."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"

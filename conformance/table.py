@@ -4,7 +4,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from conformance.catalogue import Strength
 from conformance.results import AdapterRun, CheckResult, Outcome
@@ -21,11 +21,26 @@ _WORDS = {
 }
 
 
+class _Outcome(Protocol):
+    @property
+    def is_good(self) -> bool: ...
+
+
+class _Result(Protocol):
+    """What a bar shows of a result, be it that of a check or of a promise."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def outcome(self) -> _Outcome: ...
+
+
 class Progress:
     """A bar on one line, where somebody looks on.
 
     Args:
-        total: How many checks there will be.
+        total: How many results there will be.
         stream: Where it is drawn, if that is a terminal.
     """
 
@@ -36,14 +51,14 @@ class Progress:
         self._bad = 0
         self._drawn = stream.isatty()
 
-    def advance(self, adapter: str, result: CheckResult) -> None:
-        """Take notice of one result."""
+    def advance(self, place: str, result: _Result) -> None:
+        """Take notice of one result, and say where it comes from."""
         self._done += 1
         self._bad += not result.outcome.is_good
         if self._drawn:
             filled = _BAR_WIDTH * self._done // self._total
             bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
-            text = f"{bar} {self._done}/{self._total} {adapter} {result.group}"
+            text = f"{bar} {self._done}/{self._total} {place} {result.group}"
             if self._bad:
                 text += f", {self._bad} not passed"
             width = shutil.get_terminal_size().columns - 1

@@ -12,6 +12,8 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 # Docstrings write `threads` for a name, without saying what kind of name.
 default_role = "literal"
+# Pages quote what programs say, letter by letter.
+smartquotes = False
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -26,3 +28,5 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = "wsgi-asgi"
 html_show_copyright = False
+# The whole conformance page, beside index.html; the docs' own is the short one.
+html_extra_path = ["reference/conformance.html"]

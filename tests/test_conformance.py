@@ -517,6 +517,7 @@ def test_main_on_a_bad_adapter_fails_and_shows_the_reason(
 def test_main_of_a_failed_may_succeeds() -> None:
     arguments = ["--adapter", "tests.test_conformance:Wrong", "--select"]
     assert main([*arguments, "PRACTICE-uri-01"]) == 0
+    assert main([*arguments, "PRACTICE-uri-01", "--strict"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -645,6 +645,8 @@ def tls_facts_that_are_unknown(bench: Bench) -> None:
     harmless = {"SSL_CLIENT_VERIFY"} & set(nothing)  # mod_ssl's word is NONE
     expect_absent(environ, *(key for key in nothing if key not in harmless))
     expect_absent(environ, *(k for k in told if k.startswith("SSL_CLIENT_S_DN")))
+    verified = "SUCCESS" in environ.get("SSL_CLIENT_VERIFY", "")
+    expect(not verified, "SSL_CLIENT_VERIFY is 'SUCCESS' without a certificate")
 
 
 def _tls(**facts: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The central rule is close(): once, always, on the object that was returned.
 """
 
 import io
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,7 @@ from conformance.apps import (
 from conformance.bench import Bench
 from conformance.checking import NotOffered, check, expect, expect_equal, fail
 from conformance.exchanges import HttpExchange
-from conformance.gate import come_to_rest
+from conformance.gate import Gate, come_to_rest
 from conformance.timing import HAPPENS_S
 
 Chunks = Iterable[bytes]
@@ -55,9 +56,12 @@ def one_chunk(bench: Bench) -> None:
 @check("PEP3333-iterable-04")
 def binary_chunks(bench: Bench) -> None:
     """Chunks are sent unchanged and in order."""
-    chunks = [bytes(range(256)), b"\r\n", b"\n\r", b"\r", b"end"]
-    exchange = bench.request(answering(chunks))
-    expect_equal(exchange.body, b"".join(chunks), "the body")
+    # Adapters may join what is small and pass on what is large.
+    large = b"large" * 20_000
+    chunks = [bytes(range(256)), b"\r\n", large, b"\n\r", b"\r", large, b"end"]
+    for body in (chunks, iter(chunks)):
+        exchange = bench.request(answering(body))
+        expect_equal(exchange.body, b"".join(chunks), "the body")
 
 
 class _OldSequence:
@@ -126,6 +130,24 @@ def one_final_message(bench: Bench) -> None:
         ends = [not message.get("more_body", False) for message in bodies]
         wanted = [False] * (len(ends) - 1) + [True]
         expect_equal(ends, wanted, f"which messages end the body of {chunks!r}")
+    _expect_one_end_after_write(bench)
+
+
+def _expect_one_end_after_write(bench: Bench) -> None:
+    """Expect one end where write() has given all that Content-Length promised."""
+    exchange = HttpExchange()
+    written = exchange.sent(2)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        begin_writing(start_response, ("content-length", "4"))(b"full")
+        written.wait()  # else two ends might be joined to one
+        return iter([b"", b""])
+
+    bench.attempt(app, exchange)
+    if isinstance(exchange.error, NoWrite):
+        return  # there is a check for that
+    good = exchange.complete and exchange.error is None and exchange.body == b"full"
+    expect(good, f"for a body that was written there was {exchange.outcome()}")
 
 
 @check("PEP3333-length-01")
@@ -459,6 +481,23 @@ def no_length_of_zero_is_made_up_for_head(bench: Bench) -> None:
         expect_equal(length, None, f"Content-Length for {chunks!r}")
 
 
+@check("RFC9110-head-05")
+def head_that_is_refused(bench: Bench) -> None:
+    """What the adapter answers by itself to HEAD has no body."""
+    called: list[object] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        called.append(environ)
+        begin(start_response)
+        return []
+
+    lengths = [(b"content-length", b"5"), (b"content-length", b"6")]
+    exchange = bench.attempt(app, method="HEAD", headers=lengths)
+    if called or not exchange.complete:
+        raise NotOffered("a request with two lengths is not answered by the adapter")
+    expect_equal(exchange.body, b"", "the body")
+
+
 # Headers that are not the application's.
 
 
@@ -529,7 +568,14 @@ def chunk_like_bytes(bench: Bench) -> None:
     """A bytearray or memoryview is sent as bytes, or is an error."""
     kinds: list[Any] = [bytearray(b"abc"), memoryview(b"abc")]
     for chunk in kinds:
-        exchange = bench.attempt(answering(iter([chunk])))
+        exchange = HttpExchange()
+        sent = exchange.sent(2)
+
+        def chunks(chunk: Any = chunk, sent: Gate = sent) -> Iterator[bytes]:
+            yield chunk
+            sent.wait()  # else it might be joined with others, to bytes
+
+        bench.attempt(answering(chunks()), exchange)
         if exchange.violations:
             fail(f"for {type(chunk).__name__}: {exchange.violations[0]}")
         good = exchange.failed or exchange.body == b"abc"
@@ -590,8 +636,9 @@ def wrapping(
 
 
 # A file that is on disk for good, in a place that is not for temporary ones: adapters
-# may rightly take more care with those.
-SAMPLE = Path(__file__).resolve().parent.parent / "clauses" / "pep3333.toml"
+# may rightly take more care with those. It has over 100 kB, since they may send small
+# ones like any other body.
+SAMPLE = Path(typing.__file__).resolve()
 CONTENT = SAMPLE.read_bytes()
 
 
@@ -613,7 +660,8 @@ def wrapped_file(bench: Bench) -> None:
     """A wrapped file is sent from its current position to its end."""
     file_wrapper(bench)
     for make_file in (real_file, _memory_file):
-        for offset, blocks in ((0, ()), (1000, (512,)), (7, (65536,))):
+        end = len(CONTENT) - 100
+        for offset, blocks in ((0, ()), (1000, (512,)), (7, (65536,)), (end, ())):
             app = wrapping(lambda: make_file(offset), blocks=blocks)  # noqa: B023  # used in this turn
             body = bench.request(app).body
             good = body == CONTENT[offset:]

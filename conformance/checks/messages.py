@@ -24,7 +24,7 @@ from conformance.exchanges import (
 )
 from conformance.gate import Gate
 from conformance.server import PAUSE, Exchange, Message, Script
-from conformance.timing import HAPPENS_S
+from conformance.timing import HAPPENS_S, PATIENCE
 
 Chunks = Iterable[bytes]
 
@@ -85,11 +85,13 @@ def send_raises_os_error(bench: Bench) -> None:
 @check("ASGI-HTTP-send-02")
 def os_error_stays_what_it_is(bench: Bench) -> None:
     """An OSError of send() comes out of the adapter as it is, or not at all."""
-    exchange = HttpExchange()
-    exchange.fail_sends(3, OSError("the client has left"))
-    bench.attempt(answering([b"a"] * 100), exchange)
-    error = exchange.error
-    expect(error is None or isinstance(error, OSError), f"the adapter raised {error!r}")
+    for body in ([b"a"], iter([b"a"] * 100)):
+        exchange = HttpExchange()
+        exchange.fail_sends(2, OSError("the client has left"))
+        bench.attempt(answering(body), exchange)
+        error = exchange.error
+        good = error is None or isinstance(error, OSError)
+        expect(good, f"the adapter raised {error!r}")
 
 
 @check("ASGI-MAIN-messages-04")
@@ -271,6 +273,63 @@ def lifespan_is_answered(bench: Bench) -> None:
     if exchange.error is not None:
         fail(f"the adapter raised {exchange.error!r}")
     expect_equal(exchange.answers, wanted, "the list of answers")
+
+
+# Within this, an adapter that does not wait for requests has acknowledged a shutdown.
+_EARLY_S = 0.3 * PATIENCE
+
+
+class _Shutdown:
+    """A shutdown that comes while a request is in the application."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.over = Gate()
+        inside = Gate()
+
+        def use(environ: WSGIEnvironment) -> None:
+            inside.open()
+            if environ["PATH_INFO"] == "/running":
+                self.over.wait()
+
+        self.served, self.exchange = lifespan(bench, reading(use))
+        self.running = self.served.start(HttpExchange(path="/running"))
+        inside.wait()
+        self.exchange.stopping.open()
+        self.exchange.sent(2).wait(_EARLY_S)
+
+    def end(self) -> None:
+        """Let the request end, and with it the shutdown."""
+        self.over.open()
+        self.served.finish(self.running)
+        self.served.finish(self.exchange)
+
+
+@check("PRACTICE-shutdown-01")
+def shutdown_waits_for_requests(bench: Bench) -> None:
+    """A shutdown is acknowledged when requests that still run have ended."""
+    shutdown = _Shutdown(bench)
+    early = shutdown.exchange.answers[1:]
+    shutdown.end()
+    expect(not early, f"{early} was sent while a request was in the application")
+    expect_equal(shutdown.running.body, b"hello", "the answer to that request")
+    wanted = ["lifespan.shutdown.complete"]
+    expect_equal(shutdown.exchange.answers[1:], wanted, "the answer afterwards")
+
+
+@check("PRACTICE-shutdown-02")
+def request_during_a_shutdown(bench: Bench) -> None:
+    """A request that comes during the shutdown is answered 503."""
+    shutdown = _Shutdown(bench)
+    if shutdown.exchange.answers[1:]:
+        shutdown.end()
+        raise NotOffered("a shutdown does not take long")
+    late = shutdown.served.start(HttpExchange())
+    answered = late.returned.wait()
+    shutdown.end()
+    expect(answered, "it was left waiting")
+    if late.status == 200:
+        raise NotOffered("it is served like any other")
+    expect_equal(late.status, 503, f"the status ({late.outcome()})")
 
 
 # Scopes.

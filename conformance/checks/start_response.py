@@ -243,17 +243,21 @@ def _failing(start_response: StartResponse, error: Exception, *headers: Any) -> 
 def replacement(bench: Bench) -> None:
     """With exc_info, before any output, status and all headers are replaced."""
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+    def whole(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
         begin(start_response, ("x-a", "1"), ("content-length", "3"))
         _failing(start_response, ValueError("planned"), ("x-b", "2"))
         return [b"an error page"]
 
-    exchange = bench.attempt(app)
-    expect_equal(exchange.status, 500, "the status")
-    expect_equal(exchange.header(b"x-a"), None, "the first call's header")
-    expect_equal(exchange.header(b"x-b"), b"2", "the second call's header")
-    expect_equal(exchange.body, b"an error page", "the body")
-    expect(exchange.complete, f"there was {exchange.outcome()}")
+    def in_pieces(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        yield from whole(environ, start_response)
+
+    for app in (whole, in_pieces):
+        exchange = bench.attempt(app)
+        expect_equal(exchange.status, 500, "the status")
+        expect_equal(exchange.header(b"x-a"), None, "the first call's header")
+        expect_equal(exchange.header(b"x-b"), b"2", "the second call's header")
+        expect_equal(exchange.body, b"an error page", "the body")
+        expect(exchange.complete, f"there was {exchange.outcome()}")
 
 
 def _late_replacement(

@@ -245,6 +245,17 @@ def two_requests_at_once(bench: Bench) -> None:
         expect(together, "one of two requests that block waited for the other")
 
 
+@check("PRACTICE-threads-04")
+def four_requests_at_once(bench: Bench) -> None:
+    """Four requests that block run at the same time, without being asked to."""
+    served = bench.serve(_blocking(threading.Barrier(4)))
+    exchanges = [served.start(HttpExchange()) for _ in range(4)]
+    for exchange in exchanges:
+        served.finish(exchange)
+    alone = sum(exchange.body != b"together" for exchange in exchanges)
+    expect(not alone, f"{alone} of 4 requests that block did not meet the others")
+
+
 @check("PEP3333-threads-01")
 def multithread(bench: Bench) -> None:
     """wsgi.multithread is true if requests can overlap."""

@@ -2,7 +2,7 @@
 
 Headers choose what a request is for, since nothing of the scope may change on the
 way, and the path least of all: ``x-app`` names the application, and without it the
-probe answers; ``x-key`` names the page of the journal.
+probe answers; ``x-key`` names the page of the journal, and ``x-open`` opens a gate.
 """
 
 import json
@@ -18,12 +18,12 @@ from wsgiref.types import WSGIApplication
 from conformance.adapters import KNOWN, OURS, TWO_THREADS, import_target
 from conformance.live import journal
 from conformance.live.applications import make_flask, plain
+from conformance.live.environment import ADAPTER_VARIABLE, RUNNER_VARIABLE
+from conformance.live.gates import open_gate
 
-__all__ = ["ADAPTER_VARIABLE", "RUNNER_VARIABLE", "app"]
+__all__ = ["app"]
 
-# Where the adapter is imported from, and whose process this one must not outlive.
-ADAPTER_VARIABLE = "CONFORMANCE_ADAPTER"
-RUNNER_VARIABLE = "CONFORMANCE_RUNNER"
+# How often the process looks whether that which has started it is still there.
 LOOK_S = 1.0
 
 
@@ -53,8 +53,8 @@ def _end_with(runner: int) -> None:
             os.killpg(0, signal.SIGKILL)
 
 
-async def _probe(scope: Any, send: Any) -> None:
-    noted = journal.noted(scope["query_string"].decode())
+async def _probe(key: str, send: Any) -> None:
+    noted = journal.noted(key)
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(noted).encode()})
@@ -73,10 +73,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         await _apps["plain"](scope, receive, send)
         return
-    if not name:
-        await _probe(scope, send)
-        return
     key = headers.get(b"x-key", b"").decode()
+    if not name:
+        if b"x-open" in headers:
+            open_gate(key)
+        await _probe(key, send)
+        return
     journal.note(key, "arrived")
     try:
         await _apps[name](scope, receive, send)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from http import HTTPStatus
@@ -13,19 +14,30 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from asgiref.local import Local
 
 from conformance.live import journal
+from conformance.live.gates import wait_at_gate
 
-__all__ = ["FLOOD_BYTES", "TICK_S", "make_flask", "plain"]
+__all__ = ["COOKIES", "FLOOD_BYTES", "TICK_S", "make_flask", "plain"]
 
 BLOCK_BYTES = 65536
 READ_BYTES = 8192
 TICK_S = 0.02
+# For another request to come while one waits for it.
+MEET_S = 3.0
 # More than the kernel's buffers and a server's own hold for one connection.
 FLOOD_BYTES = 64 * 1024 * 1024
+COOKIES = (
+    "one=1; Path=/; Expires=Wed, 21 Oct 2099 07:28:00 GMT",
+    "two=2; HttpOnly",
+    "three=3",
+)
 
 Answer = Iterable[bytes]
 Route = Callable[[WSGIEnvironment, StartResponse], Answer]
 
 _never = threading.Event()
+_meetings: defaultdict[str, threading.Barrier] = defaultdict(
+    lambda: threading.Barrier(2)
+)
 _variable: ContextVar[str | None] = ContextVar("variable", default=None)
 _local = Local()
 
@@ -57,9 +69,11 @@ def _json(start_response: StartResponse, value: object) -> Answer:
 class _Endless:
     """A body without an end; close() is noted, as garbage collection would not be."""
 
-    def __init__(self, key: str, chunk: bytes, pause: float, total: int = 0) -> None:
-        self._key, self._chunk, self._pause = key, chunk, pause
-        self._total = total
+    def __init__(
+        self, environ: WSGIEnvironment, chunk: bytes, pause: float, total: int = 0
+    ) -> None:
+        self._key, self._errors = _key(environ), environ["wsgi.errors"]
+        self._chunk, self._pause, self._total = chunk, pause, total
         self._made = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -77,6 +91,9 @@ class _Endless:
 
     def close(self) -> None:
         journal.note(self._key, "closed")
+        # Nobody can ask the journal any more when the process ends.
+        self._errors.write(f"closed {self._key}\n")
+        self._errors.flush()
 
 
 def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
@@ -95,13 +112,60 @@ def tick(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     """Stream small chunks for ever, one after each `pause` in seconds."""
     pause = float(_query(environ, "pause", str(TICK_S)))
     _start(start_response)
-    return _Endless(_key(environ), b"tick\n", pause)
+    return _Endless(environ, b"tick\n", pause)
 
 
 def flood(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     """Stream as fast as the client reads; but not for ever, to spare the machine."""
     _start(start_response)
-    return _Endless(_key(environ), bytes(BLOCK_BYTES), 0, FLOOD_BYTES)
+    return _Endless(environ, bytes(BLOCK_BYTES), 0, FLOOD_BYTES)
+
+
+def turns(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Stream one chunk, and another once the gate is open."""
+    key = _key(environ)
+
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        wait_at_gate(key)
+        yield b"second"
+
+    _start(start_response)
+    return chunks()
+
+
+def wait(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Answer only once the gate is open."""
+    journal.note(_key(environ), "called")
+    wait_at_gate(_key(environ))
+    return hello(environ, start_response)
+
+
+def meet(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Answer only if another request of the same key is here at the same time."""
+    try:
+        _meetings[_key(environ)].wait(MEET_S)
+    except threading.BrokenBarrierError:
+        _start(start_response, status=HTTPStatus.CONFLICT)
+        return [b"alone"]
+    return hello(environ, start_response)
+
+
+def set_cookies(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Set three cookies, the first with a comma in it."""
+    _start(start_response, *(("set-cookie", cookie) for cookie in COOKIES))
+    return [b"set"]
+
+
+def fail(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Fail before the answer."""
+    raise RuntimeError("deliberate")
+
+
+def fall_short(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Announce more bytes than there are."""
+    _start(start_response, ("content-length", "10"))
+    return [b"short"]
 
 
 def digest(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
@@ -169,12 +233,19 @@ ROUTES: dict[str, Route] = {
     "/stray": stray,
     "/fail-late": fail_late,
     "/remember": remember,
+    "/turns": turns,
+    "/wait": wait,
+    "/meet": meet,
+    "/set-cookies": set_cookies,
+    "/fail": fail,
+    "/fall-short": fall_short,
 }
 
 
 def plain(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
-    """Run what the path names."""
-    return ROUTES[environ["PATH_INFO"]](environ, start_response)
+    """Run what the beginning of the path names."""
+    beginning, _, _ = environ["PATH_INFO"][1:].partition("/")
+    return ROUTES[f"/{beginning}"](environ, start_response)
 
 
 def make_flask() -> WSGIApplication:

@@ -136,6 +136,9 @@ class Http1Connection(Connection):
                 event = self._state.next_event()
                 if event is not h11.NEED_DATA:
                     return event
-                self._state.receive_data(self.socket.recv(READ_BYTES))
+                data = self.socket.recv(READ_BYTES)
+                if not data and self._state.their_state is h11.SEND_RESPONSE:
+                    raise CutError("the connection was closed")
+                self._state.receive_data(data)
             except (h11.RemoteProtocolError, ConnectionResetError) as error:
                 raise CutError(str(error)) from error

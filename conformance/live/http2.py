@@ -131,7 +131,10 @@ class Http2Connection(Connection):
             raise CutError(str(error)) from error
         if not data:
             raise CutError("the connection was closed")
-        self._events += self._state.receive_data(data)
+        try:
+            self._events += self._state.receive_data(data)
+        except h2.exceptions.ProtocolError as error:
+            raise CutError(str(error)) from error
         self._flush()
 
     def _flush(self) -> None:

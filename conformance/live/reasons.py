@@ -5,6 +5,7 @@ __all__ = [
     "CONTINUES_BY_ITSELF",
     "DOES_NOT_HOLD_BACK",
     "DROPS_LATE_DATA",
+    "GOES_ON_AFTER_A_CANCEL",
     "KEEPS_THE_CUT_OPEN",
     "KILLED",
     "KILLS_WORKERS",
@@ -61,3 +62,9 @@ KILLS_WORKERS = dict.fromkeys(("granian-http1", "granian-http2", "gunicorn"), KI
 # wait_closed() of the transport comes after the cancellation, and has no bound.
 UNREAD = "hypercorn waits for the client to read, after the grace time too"
 WAITS_FOR_READERS = dict.fromkeys(("hypercorn-http1", "hypercorn-http2"), UNREAD)
+
+# Its connection is never told to close, and it waits for that after the grace time.
+GOES_ON_AFTER_A_CANCEL = {
+    "hypercorn-http2": "hypercorn does not end once it has cancelled an HTTP/2 request "
+    "that was not answered yet"
+}

@@ -1,10 +1,10 @@
 """The servers: how each is started, and the protocols that are spoken to it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["GRACE_S", "PEERS", "SERVERS", "Peer"]
+__all__ = ["GRACE_S", "PEERS", "SERVERS", "Peer", "select_peers"]
 
 # What each is given, where it can be, to end its requests in.
 GRACE_S = 1
@@ -94,3 +94,28 @@ PEERS = (
     Peer("daphne", "daphne"),
     Peer("gunicorn", "gunicorn"),
 )
+
+
+def select_peers(words: Iterable[str]) -> list[Peer]:
+    """Choose peers by the beginning of their names.
+
+    Args:
+        words: What to choose; all if there are none.
+
+    Returns:
+        The chosen ones, in their order.
+
+    Raises:
+        ValueError: A word chooses nothing.
+
+    >>> [peer.name for peer in select_peers(["granian", "uvicorn-h"])]
+    ['uvicorn-h11', 'granian-http1', 'granian-http2']
+    """
+    beginnings = tuple(words)
+    for word in beginnings:
+        if not any(peer.name.startswith(word) for peer in PEERS):
+            known = ", ".join(peer.name for peer in PEERS)
+            raise ValueError(f"no server's name begins with {word!r}; known: {known}")
+    return [
+        peer for peer in PEERS if not beginnings or peer.name.startswith(beginnings)
+    ]

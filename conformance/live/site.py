@@ -23,6 +23,8 @@ TIMEOUT_S = 5.0 * PATIENCE
 SOON_S = 1.0 * PATIENCE
 # For a request that needs no time, on a machine that may be busy.
 QUICK_S = 1.0 * PATIENCE
+# What has not gone on for this long has come to rest.
+REST_S = 0.2 * PATIENCE
 
 COMPLAINT = re.compile(r"Traceback|\bERROR\b|\bCRITICAL\b|Exception in |\[error\]")
 
@@ -37,12 +39,15 @@ class Site:
     Attributes:
         peer: The server's name and protocol.
         server: It.
+        key: What events are noted under.
+        doing: The request that was sent last, to say where a promise broke off.
     """
 
     def __init__(self, peer: Peer, server: Server) -> None:
         self.peer = peer
         self.server = server
-        self._key = uuid.uuid4().hex
+        self.doing = ""
+        self.key = uuid.uuid4().hex
         self._log_start = server.log_size()
 
     def connect(self, timeout: float = TIMEOUT_S) -> Http1Connection | Http2Connection:
@@ -70,7 +75,8 @@ class Site:
             method: The method.
             end: No body follows.
         """
-        names = [("x-app", app), ("x-key", self._key), *headers]
+        self.doing = f"{method} {target}"
+        names = [("x-app", app), ("x-key", self.key), *headers]
         connection.start(method, target, names, end=end)
 
     def get(
@@ -125,8 +131,16 @@ class Site:
 
     def noted(self) -> dict[str, int]:
         """Give what has happened in the server's process, with how often."""
+        return self._probe()
+
+    def open_gate(self) -> None:
+        """Let applications go on that wait."""
+        self._probe(("x-open", "1"))
+
+    def _probe(self, *headers: tuple[str, str]) -> dict[str, int]:
         with Http1Connection(self.server.port, TIMEOUT_S) as connection:
-            connection.start("GET", f"/?{self._key}", [("connection", "close")])
+            fields = [("x-key", self.key), ("connection", "close"), *headers]
+            connection.start("GET", "/", fields)
             connection.read_head()
             noted: dict[str, int] = json.loads(read_body(connection))
             return noted
@@ -140,6 +154,16 @@ class Site:
         with suppress(NotInTimeError):
             wait_until(lambda: self.count(event) >= count, event, within=within)
         return self.count(event) >= count
+
+    def wait_for_rest(self, event: str) -> int:
+        """Wait until something goes on no more, and say how often it happened."""
+        deadline = time.monotonic() + TIMEOUT_S
+        count, since = -1, time.monotonic()
+        while time.monotonic() < min(deadline, since + REST_S):
+            time.sleep(REST_S / 10)
+            if (now := self.count(event)) != count:
+                count, since = now, time.monotonic()
+        return count
 
     def log(self) -> str:
         """Give what the server has printed since the promise began."""
