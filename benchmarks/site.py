@@ -1,0 +1,39 @@
+"""What the servers serve: all applications behind one, by path, and its adapter.
+
+The choice by path costs one look-up, the same for all.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse
+
+from benchmarks.applications import Application, application
+from benchmarks.contenders import find_contender, make_app
+
+__all__ = ["CONTENDER_VARIABLE", "make_asgi", "make_wsgi"]
+
+# The environment variable that names the adapter.
+CONTENDER_VARIABLE = "BENCHMARK_CONTENDER"
+
+
+def make_wsgi() -> Callable[[dict[str, Any], StartResponse], Iterable[bytes]]:
+    """Make the WSGI application of all paths."""
+    flask = application("flask").load()
+    routes = {"/": application("trivial").load(), "/file": flask}
+    for name in ("sleeping", "flask", "django"):
+        one = application(name)
+        routes[one.path] = flask if name == "flask" else one.load()
+
+    def site(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        # Flask says 404 to what is nowhere.
+        return routes.get(environ["PATH_INFO"], flask)(environ, start_response)
+
+    return site
+
+
+def make_asgi() -> Callable[..., Any]:
+    """Make the ASGI application of the contender that the environment names."""
+    contender = find_contender(os.environ[CONTENDER_VARIABLE])
+    trivial = application("trivial")
+    return make_app(contender, Application(trivial.path, make_wsgi, trivial.answer))
