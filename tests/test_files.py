@@ -417,6 +417,17 @@ def test_part_without_a_descriptor_to_be_had_is_none(
         assert FilePart.of(file) is None
 
 
+@needs_pread
+def test_part_of_a_file_that_cannot_be_flushed_is_none(path: Path) -> None:
+    with path.open("r+b") as file, path.open("rb") as other:
+        file.write(b"ab")
+        writable = os.dup(file.fileno())
+        os.dup2(other.fileno(), file.fileno())  # which fails as a full disk does
+        assert FilePart.of(file) is None
+        os.dup2(writable, file.fileno())
+        os.close(writable)
+
+
 def test_part_on_a_system_without_pread_is_none(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,6 +469,18 @@ def test_part_and_file_do_not_move_each_other(opened: BinaryIO, part: FilePart) 
     assert opened.tell() == 10
     assert part.read(100) == b"456789"
     assert part.left == 0
+
+
+@needs_pread
+def test_part_has_what_was_written_and_is_still_in_a_buffer(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.read(1)
+        file.seek(0)
+        file.write(b"ab")
+        file.seek(0)  # within the buffer, which writes nothing
+        part = FilePart.of(file)
+        assert part
+        assert part.read_all(10) == b"ab23456789"
 
 
 @needs_pread

@@ -607,6 +607,24 @@ def test_server_that_sends_files_is_given_the_path(
     assert served.stats().completed == 1
 
 
+def test_server_that_has_sent_the_file_reports_no_client_that_left(
+    adapter: MakeAdapter, path: Path
+) -> None:
+    wrap = wrapping(lambda: path.open("rb"))
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        server.received(1).wait()  # it is listened to
+        return wrap(environ, start_response)
+
+    server = PathServer()
+    go_on = server.stall_at(2)
+    server.complete.on_open(lambda: server.told.on_open(go_on.open))
+    served = adapter(app, validate=False)
+    serve(served, server)
+    assert server.paths
+    assert (served.stats().completed, served.stats().disconnected) == (1, 0)
+
+
 def _at_close(change: Callable[[Path], object]) -> Callable[[Path], Any]:
     return lambda path: Opener(path, at_close=lambda: change(path))()
 
@@ -922,18 +940,80 @@ def test_close_runs_before_anything_of_the_file_is_sent(
     assert sent == [0]
 
 
-@needs_proc
-def test_part_is_closed_although_the_application_keeps_the_request(
-    adapter: MakeAdapter, path: Path, tmp_path: Path
-) -> None:
-    kept: list[object] = []
+# The same, when the application keeps the request, and so all that belongs to it.
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+
+def keeping(path: Path, kept: list[object]) -> WSGIApplication:
+    """Make an application that keeps write(), which refers to the exchange."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         kept.append(start(start_response))
         wrapper: Body = environ["wsgi.file_wrapper"](path.open("rb"))
         return wrapper
 
-    serve(adapter(app, validate=False), HttpServer())
+    return answer
+
+
+@needs_proc
+def test_request_that_is_kept_keeps_no_descriptor(
+    adapter: MakeAdapter, path: Path, tmp_path: Path
+) -> None:
+    kept: list[object] = []
+    serve(adapter(keeping(path, kept), validate=False), HttpServer())
+    assert descriptors(tmp_path) == []
+    assert kept
+
+
+@needs_proc
+def test_request_that_is_kept_and_given_up_keeps_no_descriptor(
+    adapter: MakeAdapter, path: Path, tmp_path: Path
+) -> None:
+    kept: list[object] = []
+    leaves = Gate("the client has left")
+    server = HttpServer(leaves, disconnect())
+    server.stall_at(2)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(served))
+            await server.sent(2).reached()
+            leaves.open()
+
+    served = adapter(keeping(path, kept), validate=False)
+    run(main())
+    assert descriptors(tmp_path) == []
+    assert kept
+
+
+@needs_proc
+def test_request_that_is_kept_and_cancelled_in_the_call_keeps_no_descriptor(
+    adapter: MakeAdapter,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsgi_asgi._bridge.LINGER_S", 0.01)
+    kept: list[object] = []
+    keep = keeping(path, kept)
+    called, go_on = Gate("the application is called"), Gate()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        called.open()
+        go_on.wait()
+        return keep(environ, start_response)
+
+    served = adapter(app, validate=False)
+
+    async def main() -> None:
+        task = asyncio.create_task(HttpServer().run(served))
+        await called.reached()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.open()
+
+    run(main())
+    until(lambda: not served.stats().busy, "the thread is free")
     assert descriptors(tmp_path) == []
     assert kept
 
@@ -1040,6 +1120,19 @@ def test_client_leaves_with_its_body_unread_is_noticed(
     never = Gate("more of the body comes")
     server = HttpServer(piece(b"ab"), never, method="POST", headers=headers)
     run(leave(served, server, server.sent(3)), loop_factory)
+    assert_left(served)
+
+
+def test_client_leaves_with_a_large_body_unread_is_noticed(
+    adapter: MakeAdapter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsgi_asgi._body.UNREAD_S", 0.01)
+    served = adapter(
+        wrapping(lambda: path.open("rb")), validate=False, limits=Limits(buffer=10)
+    )
+    server = uploading(*[piece(b"x" * 10)] * 50, header=length(1000))
+    server.stall_at(2)
+    run(leave(served, server, server.received(51)))
     assert_left(served)
 
 

@@ -119,9 +119,9 @@ class FilePart:
     _closed = False
 
     def __init__(self, file: PlainFile) -> None:
+        self._descriptors: list[int] = []  # the one there is, or none
         if isinstance(file, io.BufferedRandom):
             file.flush()  # what was written is read back by other means
-        self._descriptors: list[int] = []  # the one there is, or none
         self.offset = file.tell()
         self._name = file.name
         descriptor = os.dup(file.fileno())
