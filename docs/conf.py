@@ -23,6 +23,7 @@ nitpicky = True
 # The build needs no network, so other projects' names cannot be looked up.
 nitpick_ignore_regex = [
     ("py:.*", r"(asgiref|collections|concurrent|wsgiref|_typeshed)\..*"),
+    ("py:.*", r"wsgi_asgi\._types\..*"),  # ASGI's own shapes, under short names
 ]
 
 html_theme = "furo"

@@ -567,22 +567,136 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[LifespanServer]:
         server.stopping.open()
 
 
+def connect() -> Message:
+    """Make the message by which a client asks for a WebSocket."""
+    return {"type": "websocket.connect"}
+
+
+def incoming(data: str | bytes) -> Message:
+    """Make the message of a client's message."""
+    key = "text" if isinstance(data, str) else "bytes"
+    return {"type": "websocket.receive", key: data}
+
+
+def leaving(code: int = 1000, reason: str = "") -> Message:
+    """Make the message that says that the client has closed."""
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+# Which messages an application may send, and what may come after that.
+_WEBSOCKET_STATES = {
+    "connecting": {
+        "websocket.accept": "open",
+        "websocket.close": "over",
+        "websocket.http.response.start": "denied",
+    },
+    "open": {"websocket.send": "open", "websocket.close": "over"},
+    "denied": {"websocket.http.response.body": "over"},
+    "over": {},
+}
+
+
 class WebSocketServer(Server):
-    """The server's end of one WebSocket that is not accepted."""
+    """The server's end of one WebSocket.
+
+    Args:
+        steps: As for `Server`; without any the client connects and stays.
+        denial: Whether the server offers to send any response for a refusal.
+        scope: Changes to `make_scope`.
+
+    Attributes:
+        accepted: Open when the application has accepted.
+        over: Open when nothing more can be sent.
+    """
 
     ends_with = "websocket.disconnect"
 
-    def __init__(self, *steps: Step) -> None:
-        scope = make_scope(type="websocket", scheme="ws", subprotocols=[])
-        del scope["method"]
-        super().__init__(scope, *(steps or [{"type": "websocket.connect"}]))
+    def __init__(self, *steps: Step, denial: bool = True, **scope: Any) -> None:
+        extensions: Scope = {"websocket.http.response": {}} if denial else {}
+        usual = {"scheme": "ws", "subprotocols": [], "extensions": extensions}
+        made = make_scope(type="websocket", **usual | scope)
+        del made["method"]
+        super().__init__(made, *(steps or [connect()]))
+        self.accepted = Gate("the WebSocket is accepted")
+        self.over = Gate("the WebSocket is closed or refused")
+        self._state = "connecting"
+
+    @property
+    def kinds(self) -> list[str]:
+        return [message["type"].removeprefix("websocket.") for message in self.messages]
+
+    @property
+    def data(self) -> list[str | bytes]:
+        """What the client has been sent."""
+        return [
+            message["text"] if "text" in message else message["bytes"]
+            for message in self.messages
+            if message["type"] == "websocket.send"
+        ]
+
+    @property
+    def close_code(self) -> int | None:
+        code: int | None = self.messages[-1].get("code")
+        return code
+
+    @property
+    def denial(self) -> tuple[int, dict[bytes, bytes], bytes]:
+        """Status, headers and body of the response that was sent instead."""
+        start, body = self.messages
+        return start["status"], dict(start["headers"]), body["body"]
 
     def _check(self, message: Message) -> None:
-        self._expect(not self.messages, f"{message!r} after the last message")
-        self._expect(message["type"] == "websocket.close", repr(message))
-        self._expect(message.keys() <= {"type", "code", "reason"}, repr(message))
-        self._expect(type(message.get("code", 1000)) is int, repr(message))
-        self._expect(type(message.get("reason", "")) is str, repr(message))
+        kind = message["type"]
+        state = _WEBSOCKET_STATES[self._state].get(kind)
+        self._expect(state, f"{message!r} while {self._state}")
+        assert state
+        self._state = state
+        # Granian's close waits for a receive() that waits.
+        alone = kind == "websocket.send" or "receive" not in self._awaited
+        self._expect(alone, f"{kind} while a receive() is awaited")
+        getattr(self, f"_check_{kind.removeprefix('websocket.').replace('.', '_')}")(
+            message
+        )
+
+    def _check_accept(self, message: Message) -> None:
+        self._expect(
+            message.keys() == {"type", "subprotocol", "headers"}, repr(message)
+        )
+        offered = [None, *self.scope.get("subprotocols", ())]
+        self._expect(message["subprotocol"] in offered, repr(message))
+        for name, value in message["headers"]:
+            self._expect(_TOKEN.fullmatch(name) and type(value) is bytes, repr(message))
+            self._expect(not name.startswith(b"sec-websocket-"), repr(message))
+
+    def _check_send(self, message: Message) -> None:
+        keys = message.keys() - {"type"}
+        self._expect(keys in ({"text"}, {"bytes"}), repr(message))
+        kind = str if "text" in message else bytes
+        self._expect(type(message[keys.pop()]) is kind, repr(message))
+
+    def _check_close(self, message: Message) -> None:
+        self._expect(message.keys() == {"type", "code", "reason"}, repr(message))
+        self._expect(type(message["code"]) is int, repr(message))
+        self._expect(type(message["reason"]) is str, repr(message))
+        self._expect(len(message["reason"].encode()) <= 123, repr(message))
+
+    def _check_http_response_start(self, message: Message) -> None:
+        offered = "websocket.http.response" in self.scope.get("extensions", ())
+        self._expect(offered, f"{message!r} was not offered")
+        names = [name for name, _ in message["headers"]]
+        self._expect(names.count(b"content-length") == 1, repr(message))
+        self._expect(not _CONNECTION_HEADERS & set(names), repr(message))
+        self._declared = int(dict(message["headers"])[b"content-length"])
+
+    def _check_http_response_body(self, message: Message) -> None:
+        self._expect(not message["more_body"], repr(message))
+        self._expect(len(message["body"]) == self._declared, repr(message))
+
+    def _after_send(self, message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            self.accepted.open()
+        if self._state == "over":
+            self.over.open()
 
 
 def run(

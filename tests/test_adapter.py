@@ -117,6 +117,7 @@ def test_adapter_made_starts_no_thread(adapter: MakeAdapter) -> None:
         busy=0,
         queued=0,
         streams=0,
+        websockets=0,
         completed=0,
         rejected=0,
         disconnected=0,

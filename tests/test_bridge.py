@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.drivers import Gate, LoopFactory, on_each_loop, run
-from wsgi_asgi._bridge import Bridge, Crossing, Inlet, Port, beside
+from wsgi_asgi._bridge import Bridge, Crossing, Inlet, Mailbox, Port, beside
 from wsgi_asgi._pool import ThreadPool
 
 ITEMS = 400
@@ -232,6 +232,54 @@ def test_inlet_ended_twice_keeps_the_first_end(bridge: Bridge) -> None:
         inlet.end()
         inlet.end(KeyError("late"))
         assert inlet.pull() == b""
+
+    run(main())
+
+
+# Mailbox.
+
+
+@on_each_loop
+def test_mailbox_gives_items_of_any_kind_and_then_none(
+    bridge: Bridge, loop_factory: LoopFactory
+) -> None:
+    fetched: list[object] = []
+    rung: list[bool] = []
+
+    class Listener:
+        def ring(self) -> None:
+            rung.append(True)
+
+    async def main() -> None:
+        def work() -> None:
+            while (item := mailbox.fetch()) is not None:
+                fetched.append(item)
+            fetched.append(mailbox.is_empty)
+
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        mailbox = Mailbox[object](crossing, 5)
+        mailbox.listener = Listener()
+        crossing.start()
+        for item in ("", b"", 0, False):
+            mailbox.deliver(item, 10)
+            assert await mailbox.room()
+        mailbox.end()
+        await crossing.wait()
+        crossing.leave()
+
+    run(main(), loop_factory)
+    assert fetched == ["", b"", 0, False, True]
+    assert len(rung) == 5
+
+
+def test_mailbox_without_an_item_gives_up_in_time(bridge: Bridge) -> None:
+    async def main() -> None:
+        mailbox = Mailbox[str](Crossing(bridge, bridge.port(), _nothing, buffer=0), 1)
+        with pytest.raises(TimeoutError):
+            mailbox.fetch(0.01)
+        mailbox.deliver("late", 4)
+        assert not await mailbox.room(0.01)
+        assert mailbox.fetch(0) == "late"
 
     run(main())
 

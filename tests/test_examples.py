@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).parent.parent
 MANY_BYTES = 3_000_000
@@ -84,6 +85,15 @@ def test_example_get_answers(module: str, path: str, answer: str) -> None:
     with serving(module) as client:
         response = client.get(path)
     assert (response.status_code, response.text) == (200, answer)
+
+
+@pytest.mark.integration
+def test_websocket_example_echoes() -> None:
+    with serving("websockets") as client:
+        url = client.base_url.copy_with(scheme="ws", path="/echo")
+        with connect(str(url), proxy=None) as websocket:
+            websocket.send("Hello")
+            assert websocket.recv(10) == "Hello"
 
 
 @pytest.mark.integration

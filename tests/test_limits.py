@@ -11,7 +11,7 @@ from wsgi_asgi import Limits, Stats
 def test_limits_by_default_bound_memory_and_streams_but_not_bodies() -> None:
     limits = Limits()
     assert (limits.buffer, limits.body, limits.streams) == (65536, None, 1000)
-    assert limits.shutdown_timeout == 10
+    assert (limits.websockets, limits.shutdown_timeout) == (1000, 10)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def test_limits_by_default_bound_memory_and_streams_but_not_bodies() -> None:
         {"body": 0},
         {"body": None},
         {"streams": 0},
+        {"websockets": 0},
         {"shutdown_timeout": 0},
         {"shutdown_timeout": 0.5},
     ],

@@ -20,7 +20,7 @@ import pytest
 
 from tests.drivers import QUIET_S, WAIT_S, until
 from wsgi_asgi import _pool
-from wsgi_asgi._pool import CORE, Bell, ThreadPool
+from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool
 
 MakePool = Callable[..., ThreadPool]
 
@@ -964,3 +964,42 @@ def test_module_on_any_system_cares_for_forks_if_there_are_any(
             hook()
         assert pool.submit(pow, 2, 3).result(WAIT_S) == 8
     assert len(hooks) == forks
+
+
+# Dedicated threads.
+
+
+def test_dedicated_threads_run_each_job_in_its_own_up_to_the_bound(
+    crowd: Crowd,
+) -> None:
+    threads = DedicatedThreads(3)
+    assert [threads.execute(crowd.job) for _ in range(4)] == [True] * 3 + [False]
+    crowd.wait_inside(3)
+    assert threads.running == 3
+    crowd.let_go()
+    until(lambda: threads.running == 0, "all jobs have ended")
+    assert threads.execute(lambda: None)
+    until(lambda: threads.running == 0, "the job has ended")
+
+
+def test_dedicated_thread_logs_what_a_job_raises_and_is_free_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> NoReturn:
+        raise SystemExit("lost")
+
+    threads = DedicatedThreads(1)
+    assert threads.execute(fail)
+    until(lambda: threads.running == 0, "the job has ended")
+    assert "a job of a dedicated thread failed" in caplog.text
+
+
+@needs_fork
+def test_dedicated_threads_in_a_forked_child_are_none(crowd: Crowd) -> None:
+    threads = DedicatedThreads(1)
+    assert threads.execute(crowd.job)
+    crowd.wait_inside(1)
+    assert in_child(lambda: threads.running == 0 and threads.execute(list)) == b"right"
+    assert threads.running == 1
+    crowd.let_go()
+    until(lambda: threads.running == 0, "the job has ended")

@@ -21,6 +21,7 @@ def test_public_names_are_these() -> None:
         "ClientDisconnected",
         "Limits",
         "Stats",
+        "WebSocketError",
         "WsgiToAsgi",
     ]
     for name in wsgi_asgi.__all__:
@@ -48,6 +49,7 @@ def test_adapter_takes_its_own_arguments_by_keyword_only() -> None:
         "executor",
         "thread_sensitive",
         "spool",
+        "websockets",
         "limits",
         "on_startup",
         "on_shutdown",

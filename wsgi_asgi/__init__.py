@@ -12,7 +12,7 @@ application did to messages) and `_bridge` (a task on the loop and a thread of
 """
 
 from wsgi_asgi._adapter import WsgiToAsgi
-from wsgi_asgi._errors import ClientDisconnected
+from wsgi_asgi._errors import ClientDisconnected, WebSocketError
 from wsgi_asgi._limits import Limits, Stats
 
-__all__ = ["ClientDisconnected", "Limits", "Stats", "WsgiToAsgi"]
+__all__ = ["ClientDisconnected", "Limits", "Stats", "WebSocketError", "WsgiToAsgi"]

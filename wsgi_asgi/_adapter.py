@@ -12,8 +12,12 @@ from wsgi_asgi._http import HttpExchange, HttpSettings
 from wsgi_asgi._lifespan import Hook, run_lifespan
 from wsgi_asgi._limits import Limits, Stats
 from wsgi_asgi._pool import ThreadPool
-from wsgi_asgi._types import Receive, Scope, Send
-from wsgi_asgi._websocket import refuse_websocket
+from wsgi_asgi._types import ASGIApp, Receive, Scope, Send
+from wsgi_asgi._websocket import (
+    WebSocketExchange,
+    WebSocketSettings,
+    refuse_websocket,
+)
 
 __all__ = ["WsgiToAsgi"]
 
@@ -23,6 +27,12 @@ _RENAMED = {
     "send_queue_size": "limits=Limits(buffer=...), which counts bytes and not chunks",
     "max_body_size": "limits=Limits(body=...)",
 }
+
+
+_SERIAL = (
+    "a WebSocket was refused, as it would run beside requests that are to run one "
+    "after the other; websockets=False refuses them without saying so"
+)
 
 
 class WsgiToAsgi:
@@ -48,7 +58,12 @@ class WsgiToAsgi:
         spool: Receive a body that comes without Content-Length whole, into
             memory and then a temporary file, and set CONTENT_LENGTH. Django
             reads nothing without it.
-        limits: Bounds on bytes, streams and time.
+        websockets: Run WebSockets as well, each in a thread of its own for as
+            long as it lasts; what they find in the environ, the documentation
+            says. False refuses them with status 403, and an ASGI application
+            gets them instead. Where requests run strictly one after the other,
+            they are refused too, since they would run beside.
+        limits: Bounds on bytes, streams, WebSockets and time.
         on_startup: Called without arguments, in a thread, one after the other,
             before the server takes requests.
         on_shutdown: The same, after the last request.
@@ -74,6 +89,7 @@ class WsgiToAsgi:
         executor: Executor | None = None,
         thread_sensitive: bool = False,
         spool: bool = False,
+        websockets: bool | ASGIApp = True,
         limits: Limits | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
@@ -94,28 +110,39 @@ class WsgiToAsgi:
             ThreadPool(threads, streams) if executor is None else executor,
             owned=executor is None,
             thread_sensitive=thread_sensitive,
+            apart=limits.websockets,
         )
         pool = self._bridge.pool
         serial = thread_sensitive or (pool is not None and pool.max_threads == 1)
         self._on_startup = tuple(on_startup)
         self._on_shutdown = tuple(on_shutdown)
+        base_environ = {
+            "SERVER_SOFTWARE": "wsgi-asgi",
+            "wsgi.version": (1, 0),
+            "wsgi.multithread": not serial,
+            # Whether the server has other processes is not known.
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+        }
         self._http = HttpSettings(
             application=wsgi_application,
             name=_name(wsgi_application),
-            base_environ={
-                "SERVER_SOFTWARE": "wsgi-asgi",
-                "wsgi.version": (1, 0),
-                "wsgi.multithread": not serial,
-                # Whether the server has other processes is not known.
-                "wsgi.multiprocess": True,
-                "wsgi.run_once": False,
-                "wsgi.file_wrapper": FileWrapper,
-            },
+            base_environ=base_environ,
             bridge=self._bridge,
             limits=limits,
             duplicate_header_limit=duplicate_header_limit,
             spool=spool,
         )
+        self._websockets = WebSocketSettings(
+            application=wsgi_application,
+            name=self._http.name,
+            base_environ=base_environ,
+            bridge=self._bridge,
+            limits=limits,
+            duplicate_header_limit=self._http.duplicate_header_limit,
+        )
+        self._serve_websocket = self._choose_websockets(websockets, serial)
 
     @property
     def executor(self) -> Executor:
@@ -124,7 +151,7 @@ class WsgiToAsgi:
 
     def stats(self) -> Stats:
         """Say what the adapter is doing now; any thread."""
-        crossings = self._bridge.crossings()
+        crossings = [one for one in self._bridge.crossings() if not one.apart]
         busy = sum(crossing.running for crossing in crossings)
         return Stats(
             threads=self._bridge.pool.threads if self._bridge.pool else 0,
@@ -133,13 +160,32 @@ class WsgiToAsgi:
                 not (crossing.running or crossing.ended) for crossing in crossings
             ),
             streams=sum(crossing.streaming for crossing in crossings),
+            websockets=self._bridge.apart.running,
             completed=self._http.completed,
-            rejected=self._http.rejected,
+            rejected=self._http.rejected + self._websockets.rejected,
             disconnected=self._http.disconnected,
         )
 
+    def _choose_websockets(self, websockets: object, serial: bool) -> ASGIApp:
+        if callable(websockets):
+            return websockets
+        if not isinstance(websockets, bool):
+            raise TypeError(
+                f"websockets is True, False or an ASGI application, not {websockets!r}"
+            )
+        if not websockets:
+            return refuse_websocket
+        return self._refuse_beside if serial else self._run_websocket
+
+    async def _run_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await WebSocketExchange(self._websockets, scope, receive, send).run()
+
+    async def _refuse_beside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._http.warn_once("websockets", _SERIAL)
+        await refuse_websocket(scope, receive, send)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope: a request, a lifespan, or a refused WebSocket.
+        """Serve one ASGI scope: a request, a WebSocket or a lifespan.
 
         Raises:
             Exception: What the application raised, for the server to log.
@@ -158,7 +204,7 @@ class WsgiToAsgi:
                 shutdown_timeout=self._limits.shutdown_timeout,
             )
         elif kind == "websocket":
-            await refuse_websocket(receive, send)
+            await self._serve_websocket(scope, receive, send)
         else:
             raise ValueError(
                 f"WsgiToAsgi serves http, websocket and lifespan, not {kind!r}"

@@ -32,16 +32,18 @@ import asyncio
 import contextvars
 import os
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected, raisable
-from wsgi_asgi._pool import Bell, ThreadPool
+from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
 try:
@@ -52,7 +54,7 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
         """Leave the context as it is."""
 
 
-__all__ = ["Bridge", "Crossing", "Inlet", "Port", "beside", "pause"]
+__all__ = ["Bridge", "Crossing", "Inlet", "Mailbox", "Port", "beside", "pause"]
 
 T = TypeVar("T")
 
@@ -65,6 +67,16 @@ TICK_S = 0.1
 MAX_ITEMS = 32
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
+
+# Two threads of one crossing may make a bell at the same time, but seldom do.
+_BELLS = threading.Lock()
+
+
+class Rings(Protocol):
+    """What a thread can wait for."""
+
+    def ring(self) -> None:
+        """Wake that thread."""
 
 
 class Port:
@@ -156,11 +168,19 @@ class Bridge:
         owned: Nobody else uses the executor.
         thread_sensitive: Run work in asgiref's one thread for synchronous code
             instead, together with all other thread-sensitive code.
+        apart: How many crossings may have a thread of their own, beside the
+            executor.
     """
 
     def __init__(
-        self, executor: Executor, *, owned: bool = True, thread_sensitive: bool = False
+        self,
+        executor: Executor,
+        *,
+        owned: bool = True,
+        thread_sensitive: bool = False,
+        apart: int = 0,
     ) -> None:
+        self.apart = DedicatedThreads(apart)
         self.executor = executor
         self.owned = owned
         self.pool = executor if isinstance(executor, ThreadPool) else None
@@ -243,6 +263,7 @@ class Crossing:
         nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
         streaming: The thread counts as a stream's.
+        apart: The thread is its own, and not the executor's.
     """
 
     # Defaults of the class, since to make one is on the way of every request.
@@ -255,6 +276,7 @@ class Crossing:
     nudged = False
     running = False
     streaming = False
+    apart = False
     _put = 0  # bytes, counted by the thread alone
     _taken = 0  # bytes, counted by the task alone
     _sleeping = False
@@ -262,7 +284,7 @@ class Crossing:
     _in_hand = False  # taken, and not known to be delivered
     _waiter: asyncio.Future[None] | None = None
     _bell: Bell | None = None
-    _bells: tuple[Bell, ...] = ()
+    _bells: tuple[Rings, ...] = ()
     _task: asyncio.Task[None] | None = None
     _async_tasks: Sequence[asyncio.Task[Any]] = ()
     _on_lost_error: Callable[[BaseException], object]
@@ -298,6 +320,15 @@ class Crossing:
         except BaseException:
             self.port.leave(self)
             raise
+
+    def start_apart(self) -> bool:
+        """Hand the work to a thread of its own; False if there are too many."""
+        self.apart = True
+        self.port.enter(self)
+        if not self._bridge.apart.execute(self._run):
+            self.port.leave(self)
+            return False
+        return True
 
     def take(self) -> list[Any]:
         """Give all that the thread has put out since the last time.
@@ -375,10 +406,10 @@ class Crossing:
     def _bury(self) -> None:
         self.leave()
         error = self.take_error()
+        if error is None:
+            return
         # A loop that ends cancels all tasks, in whatever order.
-        if error is not None and not isinstance(
-            error.__cause__, asyncio.CancelledError
-        ):
+        if not isinstance(error.__cause__, asyncio.CancelledError):
             self._on_lost_error(error)
 
     def leave(self) -> None:
@@ -454,12 +485,27 @@ class Crossing:
     def new_bell(self) -> Bell:
         """Make a bell that `abandon` rings too."""
         bell = Bell()
-        self._bells = (*self._bells, bell)
+        self.add_bell(bell)
         return bell
 
-    def wait_bell(self, bell: Bell) -> None:
-        """Wait for the loop, as long as there is one; then abandon."""
-        if not bell.wait(LIVENESS_S) and not self.port.is_alive():
+    def add_bell(self, bell: Rings) -> None:
+        """Have `abandon` ring something."""
+        with _BELLS:
+            self._bells = (*self._bells, bell)
+
+    def wait_bell(self, bell: Bell, patience: float = LIVENESS_S) -> None:
+        """Wait for the loop, as long as there is one; then abandon.
+
+        Args:
+            bell: What the loop rings.
+            patience: Seconds after which to return, if they are few.
+        """
+        if not bell.wait(min(patience, LIVENESS_S)):
+            self.check_alive()
+
+    def check_alive(self) -> None:
+        """Abandon if the loop is gone."""
+        if not self.port.is_alive():
             self.abandoned = True
 
     def begin_stream(self) -> None:
@@ -536,20 +582,20 @@ class Crossing:
             self.running = False
 
 
-class Inlet:
-    """Bytes from one task to the thread of its crossing.
+class Mailbox(Generic[T]):
+    """Items from one task to the thread of its crossing, and those it has started.
 
     Args:
         crossing: Which.
-        limit: Bytes that may wait to be pulled.
+        limit: Bytes that may wait to be fetched.
 
     Attributes:
-        wanted: The thread has asked for bytes at least once.
         complete: `end` was called.
+        listener: Rung with each item and at the end.
     """
 
-    wanted = False
     complete = False
+    listener: Rings | None = None
     _fed = 0  # bytes, counted by the task alone
     _pulled = 0  # bytes, counted by the thread alone
     _error: BaseException | None = None
@@ -559,36 +605,44 @@ class Inlet:
     def __init__(self, crossing: Crossing, limit: int) -> None:
         self._crossing = crossing
         self._limit = limit
-        self._chunks: deque[bytes] = deque()
+        self._items: deque[tuple[T, int]] = deque()
 
     # The task's side.
 
-    def feed(self, data: bytes) -> None:
-        """Give bytes to the thread; nothing is no end."""
-        if data:
-            self._chunks.append(data)
-            self._fed += len(data)
-            if self._bell:
-                self._bell.ring()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that no more bytes will come, and why, if that is an error."""
-        if not self.complete:
-            self._error = error
-            self.complete = True  # last, since `pull` reads it first
-            if self._bell:
-                self._bell.ring()
-
-    def drop(self, error: BaseException) -> None:
-        """End with an error, and forget the bytes that wait to be pulled."""
-        self._chunks.clear()
-        self.end(error)
-
-    async def room(self, patience: float) -> bool:
-        """Wait until the thread has pulled enough to be fed again.
+    def deliver(self, item: T, size: int) -> None:
+        """Give an item to the thread.
 
         Args:
-            patience: Seconds to wait.
+            item: What `fetch` will give.
+            size: The bytes that it holds.
+        """
+        self._items.append((item, size))
+        self._fed += size
+        self._ring()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more items will come, and why, if that is an error."""
+        if not self.complete:
+            self._error = error
+            self.complete = True  # last, since `fetch` reads it first
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._bell:
+            self._bell.ring()
+        if self.listener:
+            self.listener.ring()
+
+    def drop(self, error: BaseException) -> None:
+        """End with an error, and forget the items that wait to be fetched."""
+        self._items.clear()
+        self.end(error)
+
+    async def room(self, patience: float | None = None) -> bool:
+        """Wait until the thread has fetched enough to be fed again.
+
+        Args:
+            patience: Seconds to wait; None for any time.
 
         Returns:
             False if it has not.
@@ -596,51 +650,85 @@ class Inlet:
         resume = self._resume = asyncio.Event()
         # Looked at after this is up, so that either we or the thread find out.
         if not self._has_room():
-            timer = self._crossing.port.loop.call_later(patience, resume.set)
-            try:
-                await resume.wait()
-            finally:
-                timer.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await resume.wait()
         self._resume = None
         return self._has_room()
 
     def _has_room(self) -> bool:
-        return self._fed - self._pulled < self._limit and len(self._chunks) < MAX_ITEMS
+        return self._fed - self._pulled < self._limit and len(self._items) < MAX_ITEMS
 
     # The thread's side.
 
-    def pull(self) -> bytes:
-        """Wait for bytes.
+    @property
+    def is_empty(self) -> bool:
+        """Whether no item is there, which says nothing of what will come."""
+        return not self._items
+
+    def fetch(self, patience: float | None = None) -> T | None:
+        """Wait for an item; one thread at a time.
+
+        Args:
+            patience: Seconds to wait; None for any time.
 
         Returns:
-            Bytes, or nothing if no more will come.
+            An item, or None if no more will come.
 
         Raises:
             BaseException: That which `end` was told.
             ClientDisconnected: The crossing was abandoned before the end.
+            TimeoutError: None has come in that time.
         """
         crossing = self._crossing
-        if not self.wanted:
-            self.wanted = True
-            crossing.port.post(crossing.nudge)
+        deadline = None if patience is None else time.monotonic() + patience
         while True:
             complete = self.complete
-            if self._chunks:
-                chunk = self._chunks.popleft()
-                self._pulled += len(chunk)
-                resume = self._resume
-                if resume and self._has_room():
-                    crossing.port.post(resume.set)
-                return chunk
+            if self._items:
+                return self._next_item()
             if complete:
                 if self._error is not None:
                     raise self._error
-                return b""
+                return None
             crossing.check()
-            if self._bell:
-                crossing.wait_bell(self._bell)
-            else:
+            if self._bell is None:
                 self._bell = crossing.new_bell()  # and look again: the task sees it now
+            elif deadline is None:
+                crossing.wait_bell(self._bell)
+            elif (left := deadline - time.monotonic()) > 0:
+                crossing.wait_bell(self._bell, left)
+            else:
+                raise TimeoutError(f"nothing has come within {patience:g} seconds")
+
+    def _next_item(self) -> T:
+        item, size = self._items.popleft()
+        self._pulled += size
+        resume = self._resume
+        if resume and self._has_room():
+            self._crossing.port.post(resume.set)
+        return item
+
+
+class Inlet(Mailbox[bytes]):
+    """Bytes from one task to the thread of its crossing.
+
+    Attributes:
+        wanted: The thread has asked for bytes at least once.
+    """
+
+    wanted = False
+
+    def feed(self, data: bytes) -> None:
+        """Give bytes to the thread; nothing is no end."""
+        if data:
+            self.deliver(data, len(data))
+
+    def pull(self) -> bytes:
+        """Wait for bytes; nothing if no more will come. Raises as `fetch` does."""
+        if not self.wanted:
+            self.wanted = True
+            self._crossing.port.post(self._crossing.nudge)
+        return self.fetch() or b""
 
 
 async def pause(seconds: float) -> None:

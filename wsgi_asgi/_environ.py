@@ -79,7 +79,8 @@ class ScopeView(Mapping[str, Any]):
         return len(self._scope)
 
     def __repr__(self) -> str:
-        return f"<ASGI scope of {self._scope['method']} {self._scope['path']!r}>"
+        what = self._scope.get("method") or self._scope["type"]
+        return f"<ASGI scope of {what} {self._scope['path']!r}>"
 
 
 def environ_key(raw_name: bytes) -> str | None:

@@ -1,6 +1,15 @@
 """What can go wrong between a client and an application, as exceptions."""
 
-__all__ = ["ClientDisconnected", "IncompleteBody", "RequestRefused", "raisable"]
+import sys
+
+__all__ = [
+    "ClientDisconnected",
+    "IncompleteBody",
+    "RequestRefused",
+    "WebSocketError",
+    "raisable",
+    "websocket_error",
+]
 
 
 class ClientDisconnected(ConnectionResetError):
@@ -12,6 +21,28 @@ class ClientDisconnected(ConnectionResetError):
     ``UnreadablePostError`` from it. Left uncaught it ends the request without an
     error in the server's log, since none has happened.
     """
+
+
+class WebSocketError(OSError):
+    """A WebSocket cannot do what it was asked for.
+
+    Either it is closed, by whichever side, or the application has asked for what the
+    protocol does not allow; the text says which. Left uncaught the former ends the
+    WebSocket without an error in the server's log, and the latter with one.
+    """
+
+
+def websocket_error(text: str) -> WebSocketError:
+    """Make a WebSocketError that applications written for gevent-websocket catch.
+
+    They name that package's own class, which can only be if they have loaded it.
+    """
+    theirs = getattr(sys.modules.get("geventwebsocket"), "WebSocketError", None)
+    if theirs is None:
+        return WebSocketError(text)
+    both = type("WebSocketError", (WebSocketError, theirs), {})
+    error: WebSocketError = both(text)
+    return error
 
 
 class IncompleteBody(OSError):

@@ -18,7 +18,10 @@ class Limits:
             gets 413. `None` accepts any.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
-        shutdown_timeout: Seconds that a shutdown waits for running requests.
+        websockets: How many WebSockets, beside all requests, may each hold a
+            thread. Further ones get 503.
+        shutdown_timeout: Seconds that a shutdown waits for running requests and
+            open WebSockets.
 
     Raises:
         ValueError: A bound is negative, or `buffer` is zero.
@@ -30,6 +33,7 @@ class Limits:
     buffer: int = 65536
     body: int | None = None
     streams: int = 1000
+    websockets: int = 1000
     shutdown_timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -55,8 +59,10 @@ class Stats:
         busy: Requests that hold a thread, streaming ones included.
         queued: Requests that wait for a thread.
         streams: Requests whose response streams.
+        websockets: WebSockets, each of which holds a thread beside those.
         completed: Requests that ended with a complete response.
-        rejected: Requests that the adapter answered itself (4xx and 503).
+        rejected: Requests, those for a WebSocket included, that the adapter
+            answered itself (4xx and 503).
         disconnected: Requests whose client left before the response was
             complete, or whose task the server cancelled.
     """
@@ -65,6 +71,7 @@ class Stats:
     busy: int
     queued: int
     streams: int
+    websockets: int
     completed: int
     rejected: int
     disconnected: int

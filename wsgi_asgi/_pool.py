@@ -31,7 +31,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bell", "ThreadPool"]
+__all__ = ["Bell", "DedicatedThreads", "ThreadPool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -320,6 +320,62 @@ class ThreadPool(Executor):
             del job
 
 
+class DedicatedThreads:
+    """A new thread for each job, up to a bound; for jobs that last.
+
+    Args:
+        most: How many jobs may run at a time.
+
+    Attributes:
+        running: How many do.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, which has no threads."""
+        self._lock = threading.Lock()
+        self.running = 0
+
+    def execute(self, job: Callable[[], object]) -> bool:
+        """Run a job in a thread of its own; any thread.
+
+        Args:
+            job: As for `ThreadPool.execute`.
+
+        Returns:
+            False if it cannot run: the bound is reached, or the system's.
+        """
+        with self._lock:
+            if self.running >= self.most:
+                return False
+            self.running += 1
+        thread = threading.Thread(
+            target=self._work, args=(job,), name="wsgi-dedicated", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            self._leave()
+            return False
+        return True
+
+    def _work(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except BaseException:
+            logger.exception("a job of a dedicated thread failed")
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.running -= 1
+
+
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
@@ -331,7 +387,7 @@ def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
-_pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+_pools: weakref.WeakSet[ThreadPool | DedicatedThreads] = weakref.WeakSet()
 
 
 def _forget_threads() -> None:

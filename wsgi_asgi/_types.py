@@ -11,12 +11,13 @@ from typing import Any
 
 from typing_extensions import TypeAliasType
 
-__all__ = ["ExcInfo", "Message", "Receive", "Scope", "Send"]
+__all__ = ["ASGIApp", "ExcInfo", "Message", "Receive", "Scope", "Send"]
 
 Scope = TypeAliasType("Scope", MutableMapping[str, Any])
 Message = TypeAliasType("Message", MutableMapping[str, Any])
 Receive = TypeAliasType("Receive", Callable[[], Awaitable[Message]])
 Send = TypeAliasType("Send", Callable[[Message], Awaitable[None]])
+ASGIApp = TypeAliasType("ASGIApp", Callable[[Scope, Receive, Send], Awaitable[None]])
 
 ExcInfo = TypeAliasType(
     "ExcInfo",

@@ -1,11 +1,96 @@
-"""What a WebSocket client gets: a polite refusal."""
+"""One WebSocket exchange: environ, application and bridge, joined.
 
-from wsgi_asgi._types import Receive, Send
+The application is called as for a GET that asks for an upgrade, in a thread that is
+the WebSocket's own for as long as it lasts. In the environ it finds two objects to
+speak with the client by, `WebSocket` and `FrameSocket`; the first use of either
+accepts. If it returns without having used them, what it has answered is the refusal.
 
-__all__ = ["refuse_websocket"]
+The task sends what the thread puts out. A second task beside it, the pump, calls
+``receive()`` once there is something to hear: from the acceptance to the close. In
+between it rests while the application has not taken what has come.
+
+No ``receive()`` is awaited while an answer to the handshake or a close is sent:
+Granian's close waits for it, and the client would learn of neither.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from wsgi_asgi._bridge import Bridge, Crossing, Mailbox, beside, pause
+from wsgi_asgi._channel import Channel, Incoming, WebSocket, byte_size
+from wsgi_asgi._errors import (
+    ClientDisconnected,
+    RequestRefused,
+    WebSocketError,
+    raisable,
+)
+from wsgi_asgi._frames import Close
+from wsgi_asgi._handshake import (
+    DENIAL,
+    Answer,
+    build_denial,
+    build_refusal,
+    build_websocket_environ,
+    divide_upgrade,
+)
+from wsgi_asgi._limits import Limits
+from wsgi_asgi._socket import FrameSocket
+from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
+
+__all__ = ["WebSocketExchange", "WebSocketSettings", "refuse_websocket"]
+
+logger = logging.getLogger("wsgi_asgi")
+
+# How long a server may take to say that the client has left, if it has.
+LAST_RECEIVE_S = 0.2
+
+# Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
+NORMAL = 1000
+NO_CODE = 1005
+LOST = 1006
+INTERNAL_ERROR = 1011
+
+_DRAINING = RequestRefused(
+    "503 Service Unavailable",
+    "The server is shutting down; try again.",
+    (("Retry-After", "1"),),
+)
+_FULL = RequestRefused(
+    "503 Service Unavailable",
+    "Too many WebSockets are open; try again later.",
+    (("Retry-After", "10"),),
+)
+_FAILED = RequestRefused(
+    "500 Internal Server Error", "The application has failed; try again later."
+)
 
 
-async def refuse_websocket(receive: Receive, send: Send) -> None:
+@dataclass(slots=True, kw_only=True)
+class WebSocketSettings:
+    """What all WebSockets of one adapter share.
+
+    Attributes:
+        application: The WSGI application.
+        name: What messages call it.
+        base_environ: Variables that are the same for each request.
+        rejected: Handshakes that were answered without the application.
+    """
+
+    application: WSGIApplication
+    name: str
+    base_environ: Mapping[str, Any]
+    bridge: Bridge
+    limits: Limits
+    duplicate_header_limit: int | None
+    rejected: int = 0
+
+
+async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """Close a WebSocket before it is accepted, which servers answer with 403.
 
     Raising instead would log a traceback for each stray client that tries a
@@ -13,4 +98,275 @@ async def refuse_websocket(receive: Receive, send: Send) -> None:
     """
     message = await receive()
     if message["type"] == "websocket.connect":
-        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+        await send({"type": "websocket.close", "code": NORMAL, "reason": ""})
+
+
+class WebSocketExchange:
+    """One WebSocket.
+
+    Args:
+        settings: What it shares with others.
+        scope: The ASGI scope.
+        receive: The server's.
+        send: The server's.
+    """
+
+    # Of the task.
+    _listening = False  # the pump is needed
+    _turn: Message | None = None  # to be sent while nothing is being received
+    _over = False  # nothing is to be sent any more
+    _told = False  # the server has said that the client left
+    _done = False  # the thread has ended, and all that it put out is sent
+    _send_error: Exception | None = None
+    # Of the thread.
+    _status = 0  # answered after it was accepted
+
+    def __init__(
+        self, settings: WebSocketSettings, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._settings = settings
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._pending: deque[tuple[Message, int]] = deque()
+
+    # On the event loop.
+
+    async def run(self) -> None:
+        """Serve the WebSocket, from the handshake to the end of the application.
+
+        Raises:
+            Exception: What the application raised. The client was told by then.
+        """
+        if (await self._receive())["type"] != "websocket.connect":
+            return
+        settings = self._settings
+        bridge = settings.bridge
+        crossing = self._crossing = Crossing(
+            bridge, bridge.port(), self._work, buffer=settings.limits.buffer
+        )
+        try:
+            if crossing.port.draining:
+                raise _DRAINING
+            self._prepare()
+            if not crossing.start_apart():
+                raise _FULL
+        except RequestRefused as refusal:
+            settings.rejected += 1
+            await self._send_all(build_denial(self._scope, build_refusal(refusal)))
+            return
+        try:
+            await self._converse()
+            crossing.leave()
+        except BaseException as error:
+            await self._give_up(error)
+            raise
+        await self._conclude(crossing.take_error())
+
+    def _prepare(self) -> None:
+        settings, scope = self._settings, self._scope
+        environ = self._environ = build_websocket_environ(
+            scope, settings.base_environ, settings.duplicate_header_limit
+        )
+        self._answer = Answer(settings.name, settings.limits.buffer)
+        self._inbox = Mailbox[Incoming](self._crossing, settings.limits.buffer)
+        channel = self._channel = Channel(
+            self._crossing, self._inbox, scope.get("subprotocols") or ()
+        )
+        environ["wsgi.websocket"] = WebSocket(channel, environ)
+        environ["wsgi.websocket_version"] = "13"
+        self._socket = environ["werkzeug.socket"] = FrameSocket(channel)
+
+    async def _converse(self) -> None:
+        while not self._done:
+            if self._listening:
+                await beside(self._pump, self._deliver)
+            else:
+                await self._deliver()
+            if message := self._turn:
+                self._turn = None
+                await self._take_turn(message)
+
+    async def _deliver(self) -> None:
+        """Send messages, until it is a turn's time, or the pump's, or the end."""
+        crossing = self._crossing
+        while True:
+            ended = crossing.ended  # read first: after it nothing is put out
+            self._pending.extend(crossing.take())
+            if self._pending:
+                message, size = self._pending.popleft()
+                if message["type"] != "websocket.send":
+                    self._turn = message
+                    return
+                try:
+                    await self._send_all([message])
+                finally:
+                    crossing.taken(size)
+            elif ended:
+                self._done = True
+                return
+            elif crossing.nudged:
+                crossing.nudged = False
+                if not (self._listening or self._over):
+                    # It takes its time. The client may leave before it is answered.
+                    self._listening = True
+                    return
+            else:
+                await crossing.wait()
+
+    async def _take_turn(self, message: Message) -> None:
+        await self._send_all([message])
+        if message["type"] == "websocket.accept":
+            self._listening = not self._over
+        elif message["type"] != f"{DENIAL}.start":
+            self._end(message.get("code", NORMAL), message.get("reason", ""))
+
+    async def _send_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            if self._over:
+                return
+            try:
+                await self._send(message)
+            except Exception as error:
+                self._send_error = error
+                self._end(LOST, "")
+
+    async def _pump(self) -> bool:
+        """Receive as the application takes it, until the client leaves."""
+        inbox = self._inbox
+        try:
+            while True:
+                if not inbox.complete:
+                    await inbox.room()
+                message = await self._receive()
+                if message["type"] != "websocket.receive":
+                    break
+                text = message.get("text")
+                data = text if text is not None else message.get("bytes") or b""
+                if not inbox.complete:
+                    inbox.deliver(data, byte_size(data))
+        except Exception:
+            logger.debug("receive() failed", exc_info=True)
+            message = {"code": LOST}
+        self._told = True
+        self._end(message.get("code", NO_CODE), message.get("reason") or "")
+        return True
+
+    def _end(self, code: int, reason: str) -> None:
+        """Send nothing more, and tell whoever reads that nothing more will come."""
+        self._over = True
+        self._listening = False
+        self._channel.end(Close(code, reason))
+
+    async def _give_up(self, error: BaseException) -> None:
+        """Let the thread go, since the task was cancelled."""
+        crossing = self._crossing
+        crossing.abandon()
+        self._end(LOST, "")
+        try:
+            if not isinstance(error, GeneratorExit):
+                await crossing.linger()
+        finally:
+            crossing.desert(self._log_lost_error)
+
+    async def _conclude(self, error: BaseException | None) -> None:
+        """Raise what the server should log."""
+        if error is not None:
+            raise raisable(error, self._settings.name)
+        if self._send_error and not isinstance(self._send_error, OSError):
+            # Servers differ in what they say to those who send to a client that has
+            # left. If it has not, they were given something that they do not take:
+            # Daphne knows few close codes.
+            if not self._told:
+                await beside(self._pump, partial(pause, LAST_RECEIVE_S))
+            if not self._told:
+                raise self._send_error
+
+    def _log_lost_error(self, error: BaseException) -> None:
+        logger.error(
+            "%s: failed after the client had left", self._settings.name, exc_info=error
+        )
+
+    # In the application's thread.
+
+    def _work(self) -> None:
+        """Call the application, and end the WebSocket when it returns."""
+        channel = self._channel
+        try:
+            self._call()
+            self._finish()
+        except BaseException as error:
+            if self._is_an_end(error):
+                channel.finish(NORMAL)
+                return
+            if channel.accepted:
+                channel.finish(INTERNAL_ERROR)
+            else:
+                self._deny(build_refusal(_FAILED))
+            raise
+
+    def _call(self) -> None:
+        iterable = self._settings.application(self._environ, self._start_response)
+        try:
+            for chunk in iterable or ():
+                if self._is_enough(chunk):
+                    break
+        finally:
+            if close := getattr(iterable, "close", None):
+                close()
+
+    def _is_enough(self, chunk: bytes) -> bool:
+        """Take a chunk of the answer, and say whether to stop."""
+        channel = self._channel
+        room = channel.accepted or self._answer.add(chunk)
+        return not room or (channel.has_left and self._inbox.is_empty)
+
+    def _finish(self) -> None:
+        channel = self._channel
+        if channel.accepted:
+            channel.finish(INTERNAL_ERROR if self._status >= 500 else NORMAL)
+        elif channel.has_left:
+            channel.finish(NORMAL)
+        else:
+            if refusal := self._socket.refusal:
+                status, headers, body = refusal
+                self._answer.start(status, headers)
+                self._answer.add(body)
+            self._deny(self._answer.build())
+
+    def _deny(self, response: list[Message]) -> None:
+        self._channel.refuse(build_denial(self._scope, response))
+
+    def _is_an_end(self, error: BaseException) -> bool:
+        """Tell whether an error is but a way to say that the WebSocket is over."""
+        channel = self._channel
+        # flask-sock and engineio raise these two to keep servers from answering.
+        if channel.accepted and type(error) in (StopIteration, ConnectionError):
+            return True
+        lost = (error, error.__cause__)
+        return channel.has_left and any(
+            isinstance(one, WebSocketError | ClientDisconnected) for one in lost
+        )
+
+    def _start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ExcInfo | None = None,
+    ) -> Callable[[bytes], None]:
+        try:
+            if self._channel.accepted:
+                # flask-sock has its framework answer 200 at the end, and where its
+                # view has failed, the framework answers 500.
+                self._status = int(status[:3])
+            elif status[:3] == "101":
+                self._channel.accept(*divide_upgrade(headers))
+            else:
+                self._answer.start(status, headers, exc_info)
+        finally:
+            exc_info = None  # else its traceback would hold itself, by this frame
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        if not self._channel.accepted:
+            self._answer.add(data)

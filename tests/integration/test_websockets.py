@@ -1,0 +1,309 @@
+"""WebSockets on real servers, with clients and applications that are not ours."""
+
+import contextlib
+import json
+import socket
+import struct
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import socketio
+import websocket as websocket_client
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from conformance.live.polling import wait_until
+from conformance.live.processes import Server, running, tracebacks
+from conformance.live.servers import GRACE_S
+from tests.integration.apps.websockets import SHUTDOWN_S
+
+pytestmark = pytest.mark.integration
+
+APP = "tests.integration.apps.websockets:app"
+LARGE_BYTES = 16 << 20
+EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
+
+# What a server is started as, and with what in its environment.
+SERVERS = {
+    "uvicorn-websockets": ("uvicorn-h11", {"UVICORN_WS": "websockets"}),
+    "uvicorn-sansio": ("uvicorn-httptools-uvloop", {"UVICORN_WS": "websockets-sansio"}),
+    "uvicorn-wsproto": ("uvicorn-h11", {"UVICORN_WS": "wsproto"}),
+    "hypercorn": ("hypercorn", {}),
+    "granian": ("granian", {}),
+    "daphne": ("daphne", {}),
+    "gunicorn": ("gunicorn", {}),
+}
+# What a server itself does not pass on.
+LACKS = {
+    "hypercorn": {"the client's close code"},
+    "granian": {"headers", "the client's reason"},
+    "daphne": {
+        *("headers", "denials", "empty messages", "16 MB", "back-pressure"),
+        *("reasons", "the client's reason"),
+    },
+    "gunicorn": {"denials", "the client's reason"},
+}
+
+
+class Site:
+    def __init__(self, name: str, server: Server) -> None:
+        self.name = name
+        self.server = server
+
+    def lacks(self, what: str) -> bool:
+        return what in LACKS.get(self.name, ())
+
+    def url(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.server.port}{path}"
+
+    def connect(
+        self, path: str, **options: Any
+    ) -> contextlib.AbstractContextManager[ClientConnection]:
+        connection: contextlib.AbstractContextManager[ClientConnection] = connect(
+            self.url(path), max_size=None, compression=None, proxy=None, **options
+        )
+        return connection
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=10) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def stat(self, name: str) -> int:
+        value: int = json.loads(self.get("/stats"))[name]
+        return value
+
+    def wait_until_idle(self) -> None:
+        wait_until(lambda: self.stat("websockets") == 0, "no WebSocket holds a thread")
+
+
+def start(name: str, directory: Path) -> Any:
+    server, environ = SERVERS[name]
+    return running(server, APP, directory, environ=environ)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    with start(request.param, tmp_path_factory.mktemp("websockets")) as server:
+        site = Site(request.param, server)
+        yield site
+        site.wait_until_idle()
+
+
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
+def test_messages_of_all_sizes_come_back(site: Site, path: str) -> None:
+    with site.connect(path) as client:
+        for message in ("a", b"\0", "é" * 100, b"\xff" * 125, "x" * 126):
+            client.send(message)
+            assert client.recv(10) == message
+        for size in (65535, 65536, 1_000_000):
+            client.send(bytes(size))
+            assert client.recv(10) == bytes(size)
+    site.wait_until_idle()
+
+
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
+def test_empty_messages_come_back(site: Site, path: str) -> None:
+    if site.lacks("empty messages"):
+        pytest.skip("the server drops them")
+    with site.connect(path) as client:
+        for message in ("", b""):
+            client.send(message)
+            assert client.recv(10) == message
+
+
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
+def test_messages_of_16_megabytes_come_back(site: Site, path: str) -> None:
+    if site.lacks("16 MB"):
+        pytest.skip("the server allows less")
+    data = b"0123456789abcdef" * (LARGE_BYTES // 16)
+    with site.connect(path, ping_interval=None) as client:
+        client.send(data)
+        assert client.recv(20) == data
+
+
+def test_idle_socket_answers_its_applications_pings(site: Site) -> None:
+    with site.connect("/ping/echo") as client:
+        time.sleep(0.5)
+        client.send("still there")
+        assert client.recv(5) == "still there"
+
+
+def test_fragments_and_pings_of_the_client_are_the_servers(site: Site) -> None:
+    client = websocket_client.create_connection(site.url("/sock/echo"), timeout=10)
+    client.ping("are you there")
+    for opcode, text, final in ((1, "one ", 0), (0, "two ", 0), (0, "three", 1)):
+        client.send_frame(websocket_client.ABNF(final, 0, 0, 0, opcode, 1, text))
+    answers = [client.recv_data(control_frame=True) for _ in range(2)]
+    assert sorted(answers) == [(1, b"one two three"), (10, b"are you there")]
+    client.close()
+
+
+def test_subprotocol_is_the_applications_choice(site: Site) -> None:
+    offered = ["chat.v1", "chat.v2"]
+    with site.connect("/sock/subprotocol", subprotocols=offered) as client:
+        assert client.subprotocol == client.recv(5) == "chat.v1"
+    with site.connect("/messages/101", subprotocols=offered) as client:
+        assert client.subprotocol == "chat.v2"
+        assert client.response
+        if not site.lacks("headers"):
+            assert client.response.headers["x-node"] == "7"
+
+
+def closed_by_server(client: ClientConnection) -> tuple[int, str]:
+    with pytest.raises(ConnectionClosed) as caught:
+        client.recv(5)
+    assert caught.value.rcvd
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        pytest.param("/sock/bye", (4001, "bye"), id="closed by the view"),
+        pytest.param("/sock/fail", (1011, ""), id="view failed"),
+    ],
+)
+def test_close_code_of_the_application_reaches_the_client(
+    site: Site, path: str, code: tuple[int, str]
+) -> None:
+    with site.connect(path) as client:
+        expected = (code[0], "") if site.lacks("reasons") else code
+        assert closed_by_server(client) == expected
+
+
+def test_messages_before_the_close_arrive(site: Site) -> None:
+    with site.connect("/sock/count") as client:
+        assert [client.recv(5) for _ in range(100)] == list(map(str, range(100)))
+        assert closed_by_server(client)[0] == 1000
+
+
+def test_close_code_of_the_client_reaches_the_application(site: Site) -> None:
+    with site.connect("/messages/code") as client:
+        client.send("hello")
+        client.close(4002, "enough")
+    site.wait_until_idle()
+    expected = (4002, "" if site.lacks("the client's reason") else "enough")
+    if site.lacks("the client's close code"):
+        expected = (1006, "")
+    assert site.get("/last-close") == repr([expected]).encode()
+
+
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
+def test_client_that_is_lost_frees_the_thread(site: Site, path: str) -> None:
+    client = websocket_client.create_connection(site.url(path), timeout=10)
+    client.send("hello")
+    assert client.recv() == "hello"
+    reset = struct.pack("ii", 1, 0)
+    assert client.sock
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    client.shutdown()  # type: ignore[no-untyped-call]
+    site.wait_until_idle()
+
+
+def test_application_that_floods_waits_for_the_client(site: Site) -> None:
+    if site.lacks("back-pressure"):
+        pytest.skip("the server holds all that it is given")
+    client = websocket_client.create_connection(site.url("/messages/flood"))
+    time.sleep(0.7)
+    before = int(site.get("/flooded"))
+    time.sleep(0.2)
+    sent = int(site.get("/flooded"))
+    client.shutdown()  # type: ignore[no-untyped-call]
+    site.wait_until_idle()
+    assert (sent - before) < 65536 * 10
+    assert sent < 1000 * 65536
+
+
+def test_slow_acceptance_is_waited_for(site: Site) -> None:
+    with site.connect("/messages/nap") as client:
+        assert client.recv(5) == "awake"
+
+
+def test_client_that_leaves_before_it_is_accepted_is_no_error(site: Site) -> None:
+    size = site.server.log_size()
+    with pytest.raises(TimeoutError), site.connect("/messages/nap", open_timeout=0.1):
+        pass
+    site.wait_until_idle()
+    assert not tracebacks(site.server.log(size))
+
+
+def test_async_to_sync_runs_on_the_servers_loop(site: Site) -> None:
+    with site.connect("/messages/loop") as client:
+        name = client.recv(5)
+    assert isinstance(name, str)
+    assert not name.startswith("wsgi")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/none", 404), ("/sock/forbidden", 451)])
+def test_refusal_is_the_applications_answer(site: Site, path: str, status: int) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        site.connect(path).__enter__()
+    if site.lacks("denials"):
+        assert caught.value.response.status_code == 403
+    else:
+        assert caught.value.response.status_code == status
+        assert b"<title>" in (caught.value.response.body or b"")
+
+
+def test_more_websockets_than_allowed_are_refused(site: Site) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(site.connect("/messages/echo"))
+        assert site.stat("websockets") == 20
+        assert site.stat("busy") == 1  # this request, which they do not keep waiting
+        with pytest.raises(InvalidStatus) as caught:
+            stack.enter_context(site.connect("/messages/echo"))
+    status = 403 if site.lacks("denials") else 503
+    assert caught.value.response.status_code == status
+    site.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    "transports",
+    [["websocket"], ["polling"], ["polling", "websocket"]],
+    ids=["websocket", "polling", "upgrade"],
+)
+def test_flask_socketio_is_spoken_to(site: Site, transports: list[str]) -> None:
+    client = socketio.SimpleClient()
+    client.connect(site.server.url, transports=transports, wait_timeout=10)
+    assert client.call("shout", "hey", timeout=10) == "http: hey"
+    assert client.receive(timeout=10) == ["heard", "HEY"]
+    data = bytes(range(256)) * 500
+    assert client.call("blob", data, timeout=10) == data[::-1]
+    if "websocket" in transports:
+        wait_until(lambda: client.transport == "websocket", "it is upgraded")
+    client.disconnect()
+
+
+@pytest.fixture(params=SERVERS)
+def ending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with start(request.param, tmp_path) as server:
+        yield Site(request.param, server)
+
+
+def test_server_with_open_websockets_ends(ending: Site) -> None:
+    paths = ["/sock/echo", "/ping/echo", "/messages/echo", "/messages/never"]
+    paths.append("/socket.io/?EIO=4&transport=websocket")
+    clients = [
+        websocket_client.create_connection(ending.url(path), timeout=10)
+        for path in paths
+    ]
+    for client in clients[:3]:
+        client.send("hello")
+        assert client.recv() == "hello"
+    assert clients[3].recv() == "ready"
+    assert str(clients[4].recv()).startswith("0{")
+
+    ending.server.terminate()
+    wait_until(ending.server.is_gone, "all processes ended", within=EXIT_S)
+    own = [trace for trace in tracebacks(ending.server.log()) if "wsgi_asgi" in trace]
+    assert not [trace for trace in own if "CancelledError" not in trace]
+    for client in clients:
+        client.shutdown()  # type: ignore[no-untyped-call]
