@@ -650,9 +650,13 @@ class Mailbox(Generic[T]):
         resume = self._resume = asyncio.Event()
         # Looked at after this is up, so that either we or the thread find out.
         if not self._has_room():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await resume.wait()
+            loop = self._crossing.port.loop
+            timer = None if patience is None else loop.call_later(patience, resume.set)
+            try:
+                await resume.wait()
+            finally:
+                if timer:
+                    timer.cancel()
         self._resume = None
         return self._has_room()
 
