@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from tests.drivers import Gate, LoopFactory, on_each_loop, run
-from wsgi_asgi._bridge import Bridge, Crossing, Inlet, Mailbox, Port, beside
+from wsgi_asgi._bridge import (
+    WINDOW_BYTES,
+    Bridge,
+    Crossing,
+    Inlet,
+    Mailbox,
+    Port,
+    beside,
+)
 from wsgi_asgi._pool import ThreadPool
 
 ITEMS = 400
@@ -178,6 +186,33 @@ def test_crossing_with_room_again_lets_the_thread_go_on(bridge: Bridge) -> None:
     run(main())
 
 
+def test_window_of_sides_that_wait_for_each_other_grows_to_its_bound(
+    bridge: Bridge,
+) -> None:
+    size = 65536
+    batches: list[int] = []
+
+    async def main() -> None:
+        def work() -> None:
+            for _ in range(100):
+                crossing.push(b"block", size)
+
+        crossing = Crossing(bridge, bridge.port(), work, buffer=size)
+        crossing.start()
+        while not crossing.ended:
+            await crossing.wait()
+            while not (crossing._stalled or crossing.ended):  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+            batches.append(len(crossing.take()))
+            crossing.taken(batches[-1] * size)
+        crossing.leave()
+
+    run(main())
+    # The window, and the item that passes it.
+    assert batches[0] == 2
+    assert max(batches) == WINDOW_BYTES // size + 1
+
+
 # Inlet.
 
 
@@ -214,14 +249,15 @@ class LateInlet(Inlet):
 
     looks = iter([False])
 
-    def _has_room(self) -> bool:
+    def _has_room(self, size: int, items: int) -> bool:
         return next(self.looks, True)
 
 
 def test_inlet_pulled_as_the_task_goes_to_sleep_wakes_it(bridge: Bridge) -> None:
     async def main() -> None:
         crossing = Crossing(bridge, bridge.port(), _nothing, buffer=0)
-        assert await LateInlet(crossing, 1).room(10)
+        async with asyncio.timeout(1):
+            assert await LateInlet(crossing, 1).room()
 
     run(main())
 

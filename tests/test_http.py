@@ -34,8 +34,10 @@ from tests.drivers import (
     serve,
     serve_all,
 )
+from wsgi_asgi._http import SMALL_BYTES, join_chunks
 
 TOO_MANY = 1000
+SMALL, LARGE = SMALL_BYTES, SMALL_BYTES + 1
 EXTENSIONS: dict[str, dict[str, Any]] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
@@ -482,3 +484,41 @@ def test_receive_that_repeats_the_body_does_not_hold_up_the_loop(
     assert b"".join(message.get("body", b"") for message in messages) == b"abcdef"
     assert messages[-1]["more_body"] is False
     assert calls < TOO_MANY
+
+
+# Joining.
+
+
+@pytest.mark.parametrize(
+    ("sizes", "last", "expected"),
+    [
+        pytest.param([1, 2, 3], 0, [6], id="small ones"),
+        pytest.param([1, 2], 3, [6], id="small ones to the last"),
+        pytest.param([SMALL, SMALL], 0, [2 * SMALL], id="just small"),
+        pytest.param([SMALL, SMALL], 1, [2 * SMALL, 1], id="joined before the last"),
+        pytest.param([LARGE, LARGE], 0, [LARGE, LARGE], id="large ones"),
+        pytest.param([LARGE], 1, [LARGE, 1], id="a small one after a large one"),
+        pytest.param([1, 2], LARGE, [3, LARGE], id="a large one after small ones"),
+        pytest.param([1, 2, LARGE, 3, 4], 5, [3, LARGE, 12], id="a large one between"),
+        pytest.param([], 5, [5], id="the last alone"),
+    ],
+)
+def test_join_chunks_joins_small_ones_and_keeps_the_order(
+    sizes: list[int], last: int, expected: list[int]
+) -> None:
+    *chunks, end = (bytes([at]) * size for at, size in enumerate([*sizes, last]))
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    complete = {"type": "http.response.body", "body": end, "more_body": False}
+    first, *messages = join_chunks([start, *chunks, complete])
+    assert first is start
+    assert [len(message["body"]) for message in messages] == expected
+    assert b"".join(message["body"] for message in messages) == b"".join(chunks) + end
+    assert [message["more_body"] for message in messages].index(False) + 1 == len(
+        messages
+    )
+
+
+def test_join_chunks_without_the_end_leaves_more_to_come() -> None:
+    assert join_chunks([b"a", b"b"]) == [
+        {"type": "http.response.body", "body": b"ab", "more_body": True}
+    ]

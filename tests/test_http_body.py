@@ -40,6 +40,7 @@ from tests.drivers import (
     uploading,
 )
 from wsgi_asgi import Limits
+from wsgi_asgi._bridge import MAX_ITEMS, WINDOW_BYTES
 
 LINES = b"one\ntwo\r\n\nthree\x85 and\x0b a \0 half"
 
@@ -306,9 +307,31 @@ def test_body_read_in_blocks_is_never_received_far_ahead(
     server = posting(*[b"x" * size] * 500, declared=False)
     serve(adapter(app, limits=Limits(buffer=buffer)), server)
     assert server.body == b"%d" % (500 * size)
-    # Beside the buffer there are the message that passes its limit, the one that
-    # the application is reading, the one that is awaited, and a file's buffer.
-    assert most <= buffer + 3 * size + 8192
+    # Beside the window, which grows as the application is as fast as the server, there
+    # are the message that passes its limit, the one that the application is reading,
+    # the one that is awaited, and a file's buffer.
+    assert most <= WINDOW_BYTES + 3 * size + 8192
+
+
+def test_body_read_slowly_is_never_received_beyond_the_buffer(
+    adapter: MakeAdapter,
+) -> None:
+    size, buffer = 10_000, 65536
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        for read in range(0, 20 * size, size):
+            # What the buffer holds, the message that passes its limit, and a file's.
+            most = (read + buffer + 8192) // size + 1
+            with pytest.raises(AssertionError):
+                server.received(most + 1).wait(QUIET_S)
+            assert server.receives > read // size
+            environ["wsgi.input"].read(size)
+        start(start_response)
+        return [b"%d" % sum(map(len, read_blocks(environ)))]
+
+    server = posting(*[b"x" * size] * 100, declared=False)
+    serve(adapter(app, limits=Limits(buffer=buffer)), server)
+    assert server.body == b"800000"
 
 
 def test_body_in_tiny_messages_unread_is_not_received_without_end(
@@ -319,7 +342,7 @@ def test_body_in_tiny_messages_unread_is_not_received_without_end(
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         begun.open()
         with pytest.raises(AssertionError):
-            server.received(65).wait(QUIET_S)
+            server.received(MAX_ITEMS + 2).wait(QUIET_S)
         start(start_response)
         return [b"%d" % sum(map(len, read_blocks(environ)))]
 

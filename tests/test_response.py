@@ -1505,3 +1505,37 @@ def test_response_any_calls_keep_the_protocol(method: str, calls: list[Call]) ->
             messages += copy.deepcopy(came)
             if messages:
                 check_protocol(method, messages)
+
+
+@given(
+    length=st.none() | st.integers(0, 12),
+    chunks=st.lists(st.binary(max_size=5), max_size=6),
+    quick=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_chunks_that_pass_as_they_are_make_the_same_response(
+    length: int | None, chunks: list[bytes], quick: list[bool]
+) -> None:
+    headers = [] if length is None else [("Content-Length", str(length))]
+    slow, fast = Response("app", "GET"), Response("app", "GET")
+    bodies: list[bytes] = []
+    for response in (slow, fast):
+        response.start("200 OK", headers)
+    for chunk, is_quick in zip(chunks, quick, strict=False):
+        expected = slow.chunk(chunk)
+        if is_quick and (size := fast.passes(chunk)):
+            assert size == len(chunk)
+            bodies.append(chunk)
+            assert expected[-1]["more_body"]
+        else:
+            assert fast.chunk(chunk) == expected
+            bodies += [message.get("body", b"") for message in expected]
+        assert (fast.state, fast.is_cut) == (slow.state, slow.is_cut)
+    assert b"".join(bodies) == b"".join(chunks)[:length]
+
+
+@pytest.mark.parametrize("data", ["text", None, bytearray(b"ab"), 5])
+def test_passes_takes_nothing_that_is_not_bytes(data: Any) -> None:
+    response = Response("app", "GET")
+    response.start("200 OK", [])
+    response.chunk(b"ab")
+    assert response.passes(data) == 0

@@ -442,7 +442,7 @@ def test_simple_websocket_send_waits_for_a_slow_client(raw: MakeAdapter) -> None
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run(app))
             await server.sent(4).stays_shut()
-            assert sent == [0]
+            assert len(sent) < 3  # one waits to be sent, and one for room
             stall.open()
 
     run(main())

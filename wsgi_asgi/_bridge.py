@@ -64,7 +64,11 @@ LIVENESS_S = 0.5
 # after one to two of these.
 TICK_S = 0.1
 # Items that may wait beside the byte limit: each costs memory of its own.
-MAX_ITEMS = 32
+MAX_ITEMS = 1024
+# One hand-over takes some 20 microseconds, and a chunk of 64 KiB a tenth of that. So
+# where both sides are so fast that the one always waits for the other, the bytes
+# between them may become more, up to this.
+WINDOW_BYTES = 1 << 20
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
 
@@ -160,6 +164,15 @@ class Port:
                 self._empty = None
 
 
+def wider(window: int) -> int:
+    """Give the next window of two sides that keep each other waiting.
+
+    >>> wider(65536), wider(WINDOW_BYTES), wider(2 * WINDOW_BYTES)
+    (131072, 1048576, 2097152)
+    """
+    return max(window, min(2 * window, WINDOW_BYTES))
+
+
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -251,7 +264,8 @@ class Crossing:
         bridge: Whose threads do it.
         port: The running loop's.
         work: Called once, in the thread, in a copy of the task's context.
-        buffer: Bytes by which the thread may run ahead of the task.
+        buffer: Bytes by which the thread may run ahead of the task; more where the
+            task is faster, see `wider`.
 
     Attributes:
         age: Ticks of `TICK_S` since the start.
@@ -281,7 +295,8 @@ class Crossing:
     _taken = 0  # bytes, counted by the task alone
     _sleeping = False
     _stalled: Callable[[], bool] | None = None  # what the thread waits for
-    _in_hand = False  # taken, and not known to be delivered
+    _has_stalled = False  # it had to wait for room, and the task not yet for it
+    _in_hand = 0  # items taken, and not known to be delivered
     _waiter: asyncio.Future[None] | None = None
     _bell: Bell | None = None
     _bells: tuple[Rings, ...] = ()
@@ -294,7 +309,7 @@ class Crossing:
     ) -> None:
         self.port = port
         self._bridge = bridge
-        self._buffer = buffer
+        self._window = buffer
         self._work = work
         self._context = contextvars.copy_context()
         self._items: deque[Any] = deque()
@@ -335,13 +350,10 @@ class Crossing:
 
         What was given then counts as delivered now.
         """
-        items = []
-        if self._items:
-            self._in_hand = True  # before they leave, see `_is_undelivered`
-            while self._items:
-                items.append(self._items.popleft())
-        else:
-            self._in_hand = False
+        # Raised before they leave, see `_is_undelivered`.
+        count = self._in_hand = len(self._items)
+        next_item = self._items.popleft
+        items = [next_item() for _ in range(count)]
         self._look_if_stalled()
         return items
 
@@ -437,8 +449,32 @@ class Crossing:
         self._items.extend(items)
         self._put += size
         if self._sleeping:
-            self._sleeping = False
-            self.port.post(self._wake)
+            self._rouse()
+
+    def push(self, item: Any, size: int) -> None:
+        """Give one item to the task at once, and wait until it is near enough.
+
+        It is `put` and `wait_room` in one, for streams of many chunks.
+
+        Raises:
+            ClientDisconnected: As `wait_room` does.
+        """
+        self._items.append(item)
+        self._put = put = self._put + size
+        if self._sleeping:
+            self._rouse()
+        if put - self._taken > self._window or len(self._items) >= MAX_ITEMS:
+            self.wait_room()
+        elif self.abandoned:
+            self.check()
+
+    def _rouse(self) -> None:
+        self._sleeping = False
+        self.port.post(self._wake)
+        if self._has_stalled:
+            # Each has waited for the other: the window is what holds them up.
+            self._has_stalled = False
+            self._window = wider(self._window)
 
     def put_last(self, items: list[Any]) -> None:
         """Give items to the task, with the end of the work right after this.
@@ -453,8 +489,10 @@ class Crossing:
         Raises:
             ClientDisconnected: The crossing was abandoned, or its loop is gone.
         """
-        if self._is_far_ahead():
-            self._wait_while(self._is_far_ahead)
+        if self._is_ahead(self._window, MAX_ITEMS):
+            self._has_stalled = True
+            # Not before there is room for some more, else each would be a hand-over.
+            self._wait_while(lambda: self._is_ahead(self._window // 2, MAX_ITEMS // 2))
         self.check()
 
     def wait_delivered(self) -> None:
@@ -462,12 +500,12 @@ class Crossing:
         self._wait_while(self._is_undelivered)
         self.check()
 
-    def _is_far_ahead(self) -> bool:
-        return self._put - self._taken > self._buffer or len(self._items) >= MAX_ITEMS
+    def _is_ahead(self, size: int, items: int) -> bool:
+        return self._put - self._taken > size or len(self._items) >= items
 
     def _is_undelivered(self) -> bool:
         # In this order, since `take` raises the one before it empties the other.
-        return bool(self._items) or self._in_hand
+        return bool(self._items) or self._in_hand > 0
 
     def _wait_while(self, stalled: Callable[[], bool]) -> None:
         bell = self._bell = self._bell or self.new_bell()
@@ -587,7 +625,8 @@ class Mailbox(Generic[T]):
 
     Args:
         crossing: Which.
-        limit: Bytes that may wait to be fetched.
+        limit: Bytes that may wait to be fetched; more where the thread is faster,
+            see `wider`.
 
     Attributes:
         complete: `end` was called.
@@ -601,6 +640,7 @@ class Mailbox(Generic[T]):
     _error: BaseException | None = None
     _bell: Bell | None = None
     _resume: asyncio.Event | None = None
+    _has_stalled = False  # the task had to wait for room, and the thread not yet for it
 
     def __init__(self, crossing: Crossing, limit: int) -> None:
         self._crossing = crossing
@@ -647,9 +687,12 @@ class Mailbox(Generic[T]):
         Returns:
             False if it has not.
         """
+        if self._has_room(self._limit, MAX_ITEMS):
+            return True
         resume = self._resume = asyncio.Event()
+        self._has_stalled = True
         # Looked at after this is up, so that either we or the thread find out.
-        if not self._has_room():
+        if not self._has_ample_room():
             loop = self._crossing.port.loop
             timer = None if patience is None else loop.call_later(patience, resume.set)
             try:
@@ -658,10 +701,14 @@ class Mailbox(Generic[T]):
                 if timer:
                     timer.cancel()
         self._resume = None
-        return self._has_room()
+        return self._has_room(self._limit, MAX_ITEMS)
 
-    def _has_room(self) -> bool:
-        return self._fed - self._pulled < self._limit and len(self._items) < MAX_ITEMS
+    def _has_room(self, size: int, items: int) -> bool:
+        return self._fed - self._pulled < size and len(self._items) < items
+
+    def _has_ample_room(self) -> bool:
+        # Not one byte, else each would be a hand-over.
+        return self._has_room(self._limit // 2 + 1, MAX_ITEMS // 2)
 
     # The thread's side.
 
@@ -695,6 +742,10 @@ class Mailbox(Generic[T]):
                     raise self._error
                 return None
             crossing.check()
+            if self._has_stalled:
+                # Each has waited for the other: the limit is what holds them up.
+                self._has_stalled = False
+                self._limit = wider(self._limit)
             if self._bell is None:
                 self._bell = crossing.new_bell()  # and look again: the task sees it now
             elif deadline is None:
@@ -708,7 +759,7 @@ class Mailbox(Generic[T]):
         item, size = self._items.popleft()
         self._pulled += size
         resume = self._resume
-        if resume and self._has_room():
+        if resume and self._has_ample_room():
             self._crossing.port.post(resume.set)
         return item
 

@@ -28,6 +28,9 @@ __all__ = ["Channel", "Incoming", "State", "WebSocket", "byte_size"]
 GOING_AWAY = 1001
 LOST = 1006
 
+# What a message costs beside its data. Many small ones must not wait without bound.
+MESSAGE_BYTES = 256
+
 Incoming = str | bytes | Pong | Close
 
 
@@ -133,7 +136,7 @@ class Channel:
                 encoded. Another thread may have closed it while this one waited.
         """
         key = "text" if isinstance(message, str) else "bytes"
-        size = byte_size(message)
+        size = byte_size(message) + MESSAGE_BYTES
         with self._sending:
             if self.state is State.CONNECTING:
                 self._accept(None, ())

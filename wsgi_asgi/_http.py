@@ -10,10 +10,11 @@ for the client's leaving, which most servers tell in no other way.
 import io
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
+from itertools import groupby
+from typing import IO, Any, cast
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import RequestBody
@@ -30,9 +31,9 @@ __all__ = ["HttpExchange", "HttpSettings", "join_chunks"]
 
 logger = logging.getLogger("wsgi_asgi")
 
-# Chunks that wait together are sent as one message up to this size. Copying
-# larger ones would cost more than the message that it spares.
-JOIN_BYTES = 16384
+# Chunks up to this size are joined where they wait together. Copying larger ones
+# would cost more than the messages that it spares.
+SMALL_BYTES = 4096
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
@@ -90,30 +91,49 @@ class HttpSettings:
             logger.warning("%s: %s", self.name, message)
 
 
-def join_chunks(messages: Sequence[Message]) -> list[Message]:
-    """Join small body messages that wait together into fewer.
+def join_chunks(items: Sequence[Message | bytes]) -> list[Message]:
+    """Make messages of what waits together, and few of many small chunks.
 
-    >>> chunk = {"type": "http.response.body", "body": b"ab", "more_body": True}
-    >>> join_chunks([chunk, chunk])
-    [{'type': 'http.response.body', 'body': b'abab', 'more_body': True}]
+    Args:
+        items: Messages, and chunks that have more to follow.
+
+    >>> end = {"type": "http.response.body", "body": b"", "more_body": False}
+    >>> join_chunks([b"a", b"b", end])
+    [{'type': 'http.response.body', 'body': b'ab', 'more_body': False}]
     """
-    joined: list[Message] = []
-    bodies: list[bytes] = []
-    size = 0
-    last: Message = {}
-    for message in messages:
-        body = message.get("body")
-        if body is None or len(body) > JOIN_BYTES - size:
-            _flush(joined, bodies, last)
-            bodies, size = [], 0
-        if body is None or len(body) > JOIN_BYTES:
-            joined.append(message)
+    messages: list[Message] = []
+    for kind, group in groupby(items, type):
+        if kind is bytes:
+            chunks = list(cast("Iterator[bytes]", group))
+            messages += [_body(data, more=True) for data in _joined(chunks)]
         else:
-            bodies.append(body)
-            size += len(body)
-            last = message
-    _flush(joined, bodies, last)
+            for message in cast("Iterator[Message]", group):
+                _append(messages, message)
+    return messages
+
+
+def _joined(chunks: list[bytes]) -> list[bytes]:
+    """Join chunks that follow each other where they are small."""
+    if len(chunks) == 1:
+        return chunks
+    if max(map(len, chunks)) <= SMALL_BYTES:
+        return [b"".join(chunks)]
+    joined: list[bytes] = []
+    for small, group in groupby(chunks, lambda chunk: len(chunk) <= SMALL_BYTES):
+        run = list(group)
+        joined += [b"".join(run)] if small else run
     return joined
+
+
+def _append(messages: list[Message], message: Message) -> None:
+    """Append a message, or join it with the chunks before it."""
+    body = message.get("body")
+    if messages and body is not None and len(body) <= SMALL_BYTES:
+        before = messages[-1].get("body")
+        if before is not None and (not body or len(before) <= SMALL_BYTES):
+            messages[-1] = {**message, "body": before + body}
+            return
+    messages.append(message)
 
 
 def _body(data: bytes, *, more: bool) -> Message:
@@ -122,13 +142,6 @@ def _body(data: bytes, *, more: bool) -> Message:
 
 def _is_last(message: Message) -> bool:
     return message.get("more_body") is False or message["type"] == PATHSEND
-
-
-def _flush(joined: list[Message], bodies: list[bytes], last: Message) -> None:
-    if len(bodies) == 1:
-        joined.append(last)
-    elif bodies:
-        joined.append({**last, "body": b"".join(bodies)})
 
 
 class HttpExchange:
@@ -229,7 +242,7 @@ class HttpExchange:
         crossing = self._crossing
         while True:
             ended = crossing.ended  # read first: after it nothing is put out
-            messages = self._pending or crossing.take()
+            messages = self._pending or self._take()
             if messages:
                 if messages[-1].get("more_body"):
                     self._body.response_streams = True
@@ -252,6 +265,11 @@ class HttpExchange:
             else:
                 crossing.nudged = False
                 await crossing.wait()
+
+    def _take(self) -> Sequence[Message]:
+        items = self._crossing.take()
+        # Most responses are two messages.
+        return join_chunks(items) if self._streams else items
 
     @property
     def _may_get_stuck(self) -> bool:
@@ -295,7 +313,7 @@ class HttpExchange:
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
         crossing = self._crossing
-        for message in join_chunks(messages) if len(messages) > 2 else messages:
+        for message in messages:
             if crossing.abandoned:
                 return
             # Before it is sent, since servers report a disconnect once the
@@ -433,7 +451,11 @@ class HttpExchange:
             )
         crossing.check()
         for chunk in iterable:
-            if messages := response.chunk(chunk):
+            if size := response.passes(chunk):
+                if not crossing.streaming:
+                    crossing.begin_stream()  # there may be room by now
+                crossing.push(chunk, size)
+            elif messages := response.chunk(chunk):
                 self._put(messages)
                 if response.state is ENDED:
                     return
@@ -488,10 +510,12 @@ class HttpExchange:
 
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]
+        items: list[Message | bytes] = [*messages]
         if last["more_body"]:
             self._streams = True
             self._crossing.begin_stream()
-        self._crossing.put(messages, len(last["body"]))
+            items[-1] = last["body"]
+        self._crossing.put(items, len(last["body"]))
 
     def _start_response(
         self,

@@ -391,6 +391,23 @@ class Response:
         )
         return messages
 
+    def passes(self, data: object) -> int:
+        """Take a chunk that may go out as it is, with more to follow.
+
+        That is what most chunks of a stream are, and there can be many.
+
+        Returns:
+            Its bytes; zero if nothing was taken, and `chunk` is to decide.
+        """
+        if self.state is not OPEN or type(data) is not bytes:
+            return 0
+        size = len(data)
+        if self._left is not None:
+            if size >= self._left:
+                return 0
+            self._left -= size
+        return size
+
     def rest(self, size: int) -> tuple[list[Message], int]:
         """Take notice that the rest of the body is known, and not by chunks.
 

@@ -99,7 +99,7 @@ def send_raises_another_error(bench: Bench) -> None:
     """Any other error of send() comes out of the adapter, and the body is closed."""
     body = Body([b"a"] * 100)
     exchange = HttpExchange()
-    exchange.fail_sends(3, Planned("send() failed"))
+    exchange.fail_sends(2, Planned("send() failed"))
     bench.attempt(answering(body), exchange)
     expect(exchange.error is not None, "the adapter returned as if nothing had been")
     expect(body.closed.wait(), "close() was not called")
