@@ -184,13 +184,14 @@ class RequestBody:
             return isinstance(error, OSError)
 
     def _pass_on(self, message: Message) -> None:
+        inlet = self._inlet
         try:
             data = self._checked(message)
         except RequestRefused as refusal:
             self.refusal = refusal
-            self._end(refusal)
+            if inlet:
+                inlet.end(refusal)
             return
-        inlet = self._inlet
         if inlet and not inlet.complete:
             inlet.feed(data)
             if self._at_end:
@@ -215,14 +216,15 @@ class RequestBody:
                 return
 
     def close(self) -> None:
-        """Let no reader wait for more; what has arrived can still be read."""
-        self._end(
-            ClientDisconnected("the client left before the end of its request body")
-        )
+        """Let no reader wait for more; what has arrived can still be read.
 
-    def _end(self, error: BaseException) -> None:
-        if self._inlet:
-            self._inlet.end(error)
+        If nobody has read so far, it is the end of the crossing that tells.
+        """
+        inlet = self._inlet
+        if inlet and inlet.wanted and not inlet.complete:
+            inlet.end(
+                ClientDisconnected("the client left before the end of its request body")
+            )
 
     def _stream(self, environ: dict[str, Any]) -> Inlet:
         length = self._length

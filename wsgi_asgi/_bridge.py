@@ -354,7 +354,8 @@ class Crossing:
         count = self._in_hand = len(self._items)
         next_item = self._items.popleft
         items = [next_item() for _ in range(count)]
-        self._look_if_stalled()
+        if self._stalled:
+            self._look_if_stalled()
         return items
 
     async def wait(self) -> None:
@@ -373,7 +374,8 @@ class Crossing:
     def taken(self, size: int) -> None:
         """Say that bytes which `take` gave are on their way."""
         self._taken += size
-        self._look_if_stalled()
+        if self._stalled:
+            self._look_if_stalled()
 
     def nudge(self) -> None:
         """Make `wait` return, once, even if there is nothing to take."""
@@ -427,6 +429,8 @@ class Crossing:
     def leave(self) -> None:
         """Count the crossing as over."""
         self.port.leave(self)
+        # An application may have passed on what waits for the task to other threads.
+        self.abandoned = True
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

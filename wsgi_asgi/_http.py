@@ -140,10 +140,6 @@ def _body(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def _is_last(message: Message) -> bool:
-    return message.get("more_body") is False or message["type"] == PATHSEND
-
-
 class HttpExchange:
     """One request and its response.
 
@@ -227,10 +223,12 @@ class HttpExchange:
                 if self._file:
                     self._file.close()
             raise
-        crossing.leave()
-        body.close()
-        if late_refusal := self._conclude():
-            await self._refuse(late_refusal)
+        try:
+            if late_refusal := self._conclude():
+                await self._refuse(late_refusal)
+        finally:
+            crossing.leave()
+            body.close()
 
     async def _deliver(self) -> bool:
         """Send what the thread puts out.
@@ -242,18 +240,26 @@ class HttpExchange:
         crossing = self._crossing
         while True:
             ended = crossing.ended  # read first: after it nothing is put out
-            messages = self._pending or self._take()
+            messages = self._pending or crossing.take()
             if messages:
+                if self._streams:
+                    messages = join_chunks(messages)
                 if messages[-1].get("more_body"):
                     self._body.response_streams = True
                     wants_watch = not ended
                 else:
-                    wants_watch = self._may_get_stuck
+                    # On HTTP/2 a client can leave this one exchange, and Hypercorn
+                    # then waits for it to read the answer, for ever.
+                    wants_watch = (
+                        self._scope["http_version"] >= "2" and self._body.may_receive()
+                    )
                 if wants_watch and not self._pumping:
                     self._pending = messages
                     return False  # from now on the client's leaving matters
                 self._pending = ()
                 await self._send_all(messages)
+                if ended and not (self._file or self._pumping):
+                    return True
             elif ended:
                 if not self._file:
                     return True
@@ -265,20 +271,6 @@ class HttpExchange:
             else:
                 crossing.nudged = False
                 await crossing.wait()
-
-    def _take(self) -> Sequence[Message]:
-        items = self._crossing.take()
-        # Most responses are two messages.
-        return join_chunks(items) if self._streams else items
-
-    @property
-    def _may_get_stuck(self) -> bool:
-        """Whether a send() may never return although nothing is slow.
-
-        On HTTP/2 a client can leave this one exchange, and Hypercorn then waits for
-        it to read the answer, for ever.
-        """
-        return bool(self._scope["http_version"] >= "2") and self._body.may_receive()
 
     async def _send_block(self, file: FilePart) -> FilePart | None:
         """Send some of the file that is the rest of the response.
@@ -318,7 +310,9 @@ class HttpExchange:
                 return
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
-            self._final_given = _is_last(message)
+            self._final_given = (
+                message.get("more_body") is False or message["type"] == PATHSEND
+            )
             try:
                 await self._send(message)
                 self._final_sent = self._final_given

@@ -290,7 +290,8 @@ class Response:
         raw_headers: list[tuple[bytes, bytes]] = []
         dropped: list[bytes] = []
         length: bytes | None = None
-        if not isinstance(headers, Iterable):
+        # A list nearly always, and the general question is a slow one.
+        if type(headers) is not list and not isinstance(headers, Iterable):
             raise self._refusal(TypeError(f"headers must be a list: {headers!r}"))
         if not isinstance(status, str):
             raise self._refusal(
