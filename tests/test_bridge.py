@@ -1,22 +1,14 @@
 """The bridge where the adapter cannot reach it: moments, and loops that are lost."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.drivers import Gate, LoopFactory, on_each_loop, run
-from wsgi_asgi._bridge import (
-    WINDOW_BYTES,
-    Bridge,
-    Crossing,
-    Inlet,
-    Mailbox,
-    Port,
-    beside,
-)
+from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Crossing
+from wsgi_asgi._mailbox import Inlet, Mailbox
 from wsgi_asgi._pool import ThreadPool
 
 ITEMS = 400
@@ -31,75 +23,6 @@ def bridge() -> Iterator[Bridge]:
 
 def _nothing() -> None:
     pass
-
-
-# Port.
-
-
-class CountingLoop:
-    """Stands in for a loop that is slow to look after its callbacks."""
-
-    def __init__(self) -> None:
-        self.wake_ups: list[Callable[[], object]] = []
-
-    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
-        self.wake_ups.append(callback)
-
-
-def test_port_wakes_a_busy_loop_once_for_many_callbacks() -> None:
-    loop = CountingLoop()
-    port = Port(loop)  # type: ignore[arg-type]
-    called: list[int] = []
-    for number in range(10):
-        port.post(lambda number=number: called.append(number))  # type: ignore[misc]
-    assert len(loop.wake_ups) == 1
-    loop.wake_ups.pop()()
-    assert called == list(range(10))
-    port.post(lambda: called.append(10))
-    assert len(loop.wake_ups) == 1
-
-
-def test_port_of_a_closed_loop_takes_callbacks_and_forgets_them() -> None:
-    loop = asyncio.new_event_loop()
-    port = Port(loop)
-    loop.close()
-    called: list[int] = []
-    port.post(lambda: called.append(1))
-    port.post(lambda: called.append(2))
-    assert called == []
-
-
-@on_each_loop
-def test_port_calls_on_the_loop_what_many_threads_post(
-    loop_factory: LoopFactory,
-) -> None:
-    called: list[tuple[int, int]] = []
-
-    async def main() -> None:
-        port = Port(asyncio.get_running_loop())
-        done = Gate("all has been called")
-
-        def call(thread: int, number: int) -> None:
-            assert asyncio.get_running_loop() is port.loop
-            called.append((thread, number))
-            if len(called) == 4 * ITEMS:
-                done.open()
-
-        def post(thread: int) -> None:
-            for number in range(ITEMS):
-                port.post(lambda number=number: call(thread, number))  # type: ignore[misc]
-
-        threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        await done.reached()
-        for thread in threads:
-            thread.join()
-
-    run(main(), loop_factory)
-    for thread in range(4):
-        own = [number for who, number in called if who == thread]
-        assert own == list(range(ITEMS))
 
 
 # Crossing.
@@ -318,52 +241,3 @@ def test_mailbox_without_an_item_gives_up_in_time(bridge: Bridge) -> None:
         assert mailbox.fetch(0) == "late"
 
     run(main())
-
-
-# beside().
-
-
-@on_each_loop
-@pytest.mark.parametrize("told", [True, False])
-def test_beside_cuts_the_foreground_short_only_if_told(
-    loop_factory: LoopFactory, told: bool
-) -> None:
-    finished: list[str] = []
-    released = Gate("the foreground may end")
-
-    async def background() -> bool:
-        asyncio.get_running_loop().call_later(0.05, released.open)
-        return told
-
-    async def foreground() -> None:
-        try:
-            await released.reached()
-            finished.append("by itself")
-        except asyncio.CancelledError:
-            finished.append("cut short")
-            raise
-
-    run(beside(background, foreground), loop_factory)
-    assert finished == ["cut short" if told else "by itself"]
-
-
-@on_each_loop
-def test_beside_ends_the_background_with_the_foreground(
-    loop_factory: LoopFactory,
-) -> None:
-    ended: list[bool] = []
-
-    async def background() -> bool:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(True)
-        return True
-
-    async def foreground() -> None:
-        await asyncio.sleep(0)
-        raise KeyError("in the foreground")
-
-    with pytest.raises(KeyError):
-        run(beside(background, foreground), loop_factory)
-    assert ended == [True]

@@ -23,7 +23,7 @@ from tests.drivers import (
     until,
 )
 from wsgi_asgi import ClientDisconnected, Limits
-from wsgi_asgi._bridge import TICK_S
+from wsgi_asgi._port import TICK_S
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 

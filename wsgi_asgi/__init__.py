@@ -8,7 +8,8 @@
 `_adapter` tells scopes apart. An HTTP request is served by `_http`, which joins
 `_environ` (scope to environ), `_input` (messages to a file), `_response` (what the
 application did to messages) and `_bridge` (a task on the loop and a thread of
-`_pool`, joined). `_environ` and `_response` are pure.
+`_pool`, joined). `_environ` and `_response` are pure, and only `_port` and `_trio`
+know an event loop.
 """
 
 from wsgi_asgi._adapter import WsgiToAsgi

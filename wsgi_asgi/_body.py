@@ -19,10 +19,11 @@ import io
 import logging
 from typing import Any
 
-from wsgi_asgi._bridge import Crossing, Inlet
+from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
 from wsgi_asgi._input import BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
+from wsgi_asgi._mailbox import Inlet
 from wsgi_asgi._types import Message, Receive, Scope
 
 __all__ = ["RequestBody"]

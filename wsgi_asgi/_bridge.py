@@ -1,4 +1,4 @@
-"""Between an event loop and threads; the only module that knows both.
+"""Between an event loop and threads.
 
 A `Crossing` joins one task on a loop with one thread that works for it. There is
 one hand-over each way: `Crossing.start` gives the work to a thread, and what the
@@ -12,13 +12,10 @@ context variables and is cancelled with it.
     wait() sleeps                              put(items)
     take() gives items ◀────── wake-up ──────  put(items)
     taken(bytes) ─────────────── bell ───────▶ wait_room() returns
-    Inlet.feed(bytes) ────────── bell ───────▶ Inlet.pull() returns
-    Inlet.room() returns ◀──── wake-up ──────  Inlet.pull()
     wait() returns ◀────────── wake-up ──────  work ended
 
-The wake-ups of all crossings on one loop go through its `Port`, which calls
-``call_soon_threadsafe``, a system call, only for the first since the loop last
-looked. In the other direction a thread waits on a `Bell` of its own.
+The wake-ups of all crossings on one loop go through its `Port`. In the other direction
+a thread waits on a `Bell` of its own.
 
 No lock guards the flags on which the two sides meet. Each side writes its own and
 reads the other's after it has written: whoever comes second sees the first, so
@@ -30,20 +27,18 @@ second, at whether the loop still runs.
 
 import asyncio
 import contextvars
-import os
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected, raisable
 from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
 try:
@@ -54,15 +49,12 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
         """Leave the context as it is."""
 
 
-__all__ = ["Bridge", "Crossing", "Inlet", "Mailbox", "Port", "beside", "pause"]
+__all__ = ["MAX_ITEMS", "Bridge", "Crossing", "Rings", "wider"]
 
 T = TypeVar("T")
 
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
-# How often a loop looks for crossings that take long; `Crossing.nudged` comes
-# after one to two of these.
-TICK_S = 0.1
 # Items that may wait beside the byte limit: each costs memory of its own.
 MAX_ITEMS = 1024
 # One hand-over takes some 20 microseconds, and a chunk of 64 KiB a tenth of that. So
@@ -81,87 +73,6 @@ class Rings(Protocol):
 
     def ring(self) -> None:
         """Wake that thread."""
-
-
-class Port:
-    """One event loop, as threads see it.
-
-    Attributes:
-        pid: The process that the loop runs in.
-        crossings: Those under way on this loop, changed by the loop only.
-        draining: Whether the loop is about to end and takes no new work.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.pid = os.getpid()
-        self.crossings: set[Crossing] = set()
-        self.draining = False
-        self._callbacks: deque[Callable[[], object]] = deque()
-        self._scheduled = False
-        self._ticking = False
-        self._empty: asyncio.Event | None = None
-
-    def post(self, callback: Callable[[], object]) -> None:
-        """Call something on the loop, soon; any thread. Lost if the loop is gone."""
-        self._callbacks.append(callback)
-        # Only after the append: `_drain` clears the flag before it empties the
-        # deque, so a flag that is still up here will find the callback.
-        if not self._scheduled:
-            self._scheduled = True
-            try:
-                self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                self._callbacks.clear()  # the loop is closed
-
-    def _drain(self) -> None:
-        self._scheduled = False
-        callbacks = self._callbacks
-        while callbacks:
-            callbacks.popleft()()
-
-    def is_alive(self) -> bool:
-        """Tell whether the loop runs; any thread."""
-        return self.loop.is_running()
-
-    def enter(self, crossing: "Crossing") -> None:
-        """Count a crossing as under way."""
-        self.crossings.add(crossing)
-        if not self._ticking:
-            self._ticking = True
-            self.loop.call_later(TICK_S, self._tick)
-
-    def leave(self, crossing: "Crossing") -> None:
-        """Count a crossing as over."""
-        self.crossings.discard(crossing)
-        if self._empty and not self.crossings:
-            self._empty.set()
-
-    def _tick(self) -> None:
-        self._ticking = bool(self.crossings)
-        if self._ticking:
-            self.loop.call_later(TICK_S, self._tick)
-        for crossing in self.crossings:
-            crossing.age += 1
-            if crossing.age == 2:
-                crossing.nudge()
-
-    async def drain(self, patience: float) -> None:
-        """Wait until no crossing is under way, then abandon those that are.
-
-        Args:
-            patience: Seconds to wait.
-        """
-        if self.crossings:
-            self._empty = asyncio.Event()
-            try:
-                async with asyncio.timeout(patience):
-                    await self._empty.wait()
-            except TimeoutError:
-                for crossing in list(self.crossings):
-                    crossing.abandon()
-            finally:
-                self._empty = None
 
 
 def wider(window: int) -> int:
@@ -198,7 +109,7 @@ class Bridge:
         self.owned = owned
         self.pool = executor if isinstance(executor, ThreadPool) else None
         self.thread_sensitive = thread_sensitive
-        self._ports: dict[asyncio.AbstractEventLoop, Port] = {}
+        self._ports: dict[object, Port] = {}
         self._latest: tuple[object, Port | None] = (None, None)
 
     def port(self) -> Port:
@@ -213,18 +124,29 @@ class Bridge:
         return port
 
     def _find_port(self) -> Port:
+        # First, since a program may run a loop of asyncio's inside trio. And trio
+        # is there if a task of it is.
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            from wsgi_asgi._trio import TrioPort
+
+            return self._port_of(trio.lowlevel.current_trio_token(), TrioPort)
         loop = asyncio.get_running_loop()
+        return self._port_of(loop, lambda: AsyncioPort(loop))
+
+    def _port_of(self, loop: object, make: Callable[[], Port]) -> Port:
         port = self._ports.get(loop)
         if port is None:
-            for other in [other for other in self._ports if other.is_closed()]:
-                del self._ports[other]
-            port = self._ports[loop] = Port(loop)
+            for other, its_port in [*self._ports.items()]:
+                if its_port.is_gone():
+                    del self._ports[other]
+            port = self._ports[loop] = make()
         return port
 
     def crossings(self) -> "list[Crossing]":
         """List what is under way on all loops; any thread."""
         return [
-            crossing
+            cast(Crossing, crossing)
             for port in list(self._ports.values())
             for crossing in list(port.crossings)
         ]
@@ -294,10 +216,11 @@ class Crossing:
     _put = 0  # bytes, counted by the thread alone
     _taken = 0  # bytes, counted by the task alone
     _sleeping = False
+    _is_patient = True
     _stalled: Callable[[], bool] | None = None  # what the thread waits for
     _has_stalled = False  # it had to wait for room, and the task not yet for it
     _in_hand = 0  # items taken, and not known to be delivered
-    _waiter: asyncio.Future[None] | None = None
+    _waiter: Waiter | None = None
     _bell: Bell | None = None
     _bells: tuple[Rings, ...] = ()
     _task: asyncio.Task[None] | None = None
@@ -324,11 +247,14 @@ class Crossing:
         """
         bridge = self._bridge
         self.port.enter(self)
-        if bridge.thread_sensitive:
-            self._task = self.port.loop.create_task(self._run_thread_sensitive())
-            return
+        loop = self.port.asyncio_loop
         try:
-            if bridge.pool:
+            if bridge.thread_sensitive:
+                if loop:
+                    self._task = loop.create_task(self._run_thread_sensitive())
+                else:
+                    SyncToAsync.single_thread_executor.submit(self._run)
+            elif bridge.pool:
                 bridge.pool.execute(self._run)
             else:
                 bridge.executor.submit(self._run)
@@ -364,7 +290,7 @@ class Crossing:
             self._sleeping = True
             # Looked at again, now that the thread can see that it must wake us.
             if not (self._items or self.ended or self.nudged):
-                self._waiter = self.port.loop.create_future()
+                self._waiter = self.port.new_waiter()
                 try:
                     await self._waiter
                 finally:
@@ -392,12 +318,19 @@ class Crossing:
 
     async def linger(self) -> None:
         """Give an abandoned thread a moment to end, and forget what it put out."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                while not self.ended:
+        timer = self.port.call_later(LINGER_S, self._lose_patience)
+        try:
+            with self.port.shield():
+                while self._is_patient and not self.ended:
                     self.take()
                     self.nudged = False
                     await self.wait()
+        finally:
+            timer.cancel()
+
+    def _lose_patience(self) -> None:
+        self._is_patient = False
+        self.nudge()
 
     def desert(self, on_error: Callable[[BaseException], object]) -> None:
         """Let the thread end with nobody waiting for it.
@@ -433,8 +366,8 @@ class Crossing:
         self.abandoned = True
 
     def _wake(self) -> None:
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter:
+            settle(self._waiter)
 
     def _look_if_stalled(self) -> None:
         stalled = self._stalled
@@ -574,7 +507,7 @@ class Crossing:
         # values of asgiref's Local follow from the task into this thread.
         local = SyncToAsync.threadlocal
         outer_loop = getattr(local, "main_event_loop", None)
-        local.main_event_loop = self.port.loop
+        local.main_event_loop = self.port.asyncio_loop
         local.main_event_loop_pid = self.port.pid
         # Tasks that async_to_sync starts for this thread.
         local.task_context = self._async_tasks = []
@@ -622,201 +555,3 @@ class Crossing:
             except BaseException as error:
                 self.error = error
             self.running = False
-
-
-class Mailbox(Generic[T]):
-    """Items from one task to the thread of its crossing, and those it has started.
-
-    Args:
-        crossing: Which.
-        limit: Bytes that may wait to be fetched; more where the thread is faster,
-            see `wider`.
-
-    Attributes:
-        complete: `end` was called.
-        listener: Rung with each item and at the end.
-    """
-
-    complete = False
-    listener: Rings | None = None
-    _fed = 0  # bytes, counted by the task alone
-    _pulled = 0  # bytes, counted by the thread alone
-    _error: BaseException | None = None
-    _bell: Bell | None = None
-    _resume: asyncio.Event | None = None
-    _has_stalled = False  # the task had to wait for room, and the thread not yet for it
-
-    def __init__(self, crossing: Crossing, limit: int) -> None:
-        self._crossing = crossing
-        self._limit = limit
-        self._items: deque[tuple[T, int]] = deque()
-
-    # The task's side.
-
-    def deliver(self, item: T, size: int) -> None:
-        """Give an item to the thread.
-
-        Args:
-            item: What `fetch` will give.
-            size: The bytes that it holds.
-        """
-        self._items.append((item, size))
-        self._fed += size
-        self._ring()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that no more items will come, and why, if that is an error."""
-        if not self.complete:
-            self._error = error
-            self.complete = True  # last, since `fetch` reads it first
-            self._ring()
-
-    def _ring(self) -> None:
-        if self._bell:
-            self._bell.ring()
-        if self.listener:
-            self.listener.ring()
-
-    def drop(self, error: BaseException) -> None:
-        """End with an error, and forget the items that wait to be fetched."""
-        self._items.clear()
-        self.end(error)
-
-    async def room(self, patience: float | None = None) -> bool:
-        """Wait until the thread has fetched enough to be fed again.
-
-        Args:
-            patience: Seconds to wait; None for any time.
-
-        Returns:
-            False if it has not.
-        """
-        if self._has_room(self._limit, MAX_ITEMS):
-            return True
-        resume = self._resume = asyncio.Event()
-        self._has_stalled = True
-        # Looked at after this is up, so that either we or the thread find out.
-        if not self._has_ample_room():
-            loop = self._crossing.port.loop
-            timer = None if patience is None else loop.call_later(patience, resume.set)
-            try:
-                await resume.wait()
-            finally:
-                if timer:
-                    timer.cancel()
-        self._resume = None
-        return self._has_room(self._limit, MAX_ITEMS)
-
-    def _has_room(self, size: int, items: int) -> bool:
-        return self._fed - self._pulled < size and len(self._items) < items
-
-    def _has_ample_room(self) -> bool:
-        # Not one byte, else each would be a hand-over.
-        return self._has_room(self._limit // 2 + 1, MAX_ITEMS // 2)
-
-    # The thread's side.
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no item is there, which says nothing of what will come."""
-        return not self._items
-
-    def fetch(self, patience: float | None = None) -> T | None:
-        """Wait for an item; one thread at a time.
-
-        Args:
-            patience: Seconds to wait; None for any time.
-
-        Returns:
-            An item, or None if no more will come.
-
-        Raises:
-            BaseException: That which `end` was told.
-            ClientDisconnected: The crossing was abandoned before the end.
-            TimeoutError: None has come in that time.
-        """
-        crossing = self._crossing
-        deadline = None if patience is None else time.monotonic() + patience
-        while True:
-            complete = self.complete
-            if self._items:
-                return self._next_item()
-            if complete:
-                if self._error is not None:
-                    raise self._error
-                return None
-            crossing.check()
-            if self._has_stalled:
-                # Each has waited for the other: the limit is what holds them up.
-                self._has_stalled = False
-                self._limit = wider(self._limit)
-            if self._bell is None:
-                self._bell = crossing.new_bell()  # and look again: the task sees it now
-            elif deadline is None:
-                crossing.wait_bell(self._bell)
-            elif (left := deadline - time.monotonic()) > 0:
-                crossing.wait_bell(self._bell, left)
-            else:
-                raise TimeoutError(f"nothing has come within {patience:g} seconds")
-
-    def _next_item(self) -> T:
-        item, size = self._items.popleft()
-        self._pulled += size
-        resume = self._resume
-        if resume and self._has_ample_room():
-            self._crossing.port.post(resume.set)
-        return item
-
-
-class Inlet(Mailbox[bytes]):
-    """Bytes from one task to the thread of its crossing.
-
-    Attributes:
-        wanted: The thread has asked for bytes at least once.
-    """
-
-    wanted = False
-
-    def feed(self, data: bytes) -> None:
-        """Give bytes to the thread; nothing is no end."""
-        if data:
-            self.deliver(data, len(data))
-
-    def pull(self) -> bytes:
-        """Wait for bytes; nothing if no more will come. Raises as `fetch` does."""
-        if not self.wanted:
-            self.wanted = True
-            self._crossing.port.post(self._crossing.nudge)
-        return self.fetch() or b""
-
-
-async def pause(seconds: float) -> None:
-    """Let the loop go on for a while."""
-    await asyncio.sleep(seconds)
-
-
-async def beside(
-    background: Callable[[], Coroutine[Any, Any, bool]],
-    foreground: Callable[[], Awaitable[object]],
-) -> None:
-    """Run something while something else goes on, and no longer.
-
-    Args:
-        background: Cancelled when the other is done. If it returns True, the
-            other is cancelled instead. Raises nothing of its own.
-        foreground: Run by the calling task itself.
-    """
-    scope = asyncio.timeout(None)
-
-    async def run() -> None:
-        if await background():
-            scope.reschedule(0)
-
-    with suppress(TimeoutError):
-        async with scope:
-            task = asyncio.create_task(run())
-            try:
-                await foreground()
-            finally:
-                task.cancel()
-                await asyncio.wait((task,))

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, cast
 
-from wsgi_asgi._bridge import Crossing, Mailbox, Rings
+from wsgi_asgi._bridge import Crossing, Rings
 from wsgi_asgi._errors import ClientDisconnected, websocket_error
 from wsgi_asgi._frames import Close, Pong, check_close
+from wsgi_asgi._mailbox import Mailbox
 from wsgi_asgi._response import encode_header
 from wsgi_asgi._types import Message
 

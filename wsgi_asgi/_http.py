@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import RequestBody
-from wsgi_asgi._bridge import Bridge, Crossing, beside, pause
+from wsgi_asgi._bridge import Bridge, Crossing
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
@@ -205,7 +205,7 @@ class HttpExchange:
         try:
             if not await self._deliver():
                 self._pumping = True
-                await beside(self._watch, self._deliver)
+                await self._crossing.port.beside(self._watch, self._deliver)
                 # The watch may have cut it short, in a send() that nobody would
                 # have received. Nothing is sent now, but the thread's end matters.
                 await self._deliver()
@@ -300,7 +300,7 @@ class HttpExchange:
             return None
         # Neither the reading nor the sending need have waited for anything, and the
         # other tasks, among them the one that listens, must have their turn.
-        await pause(0)
+        await self._crossing.port.pause(0)
         return file
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
@@ -333,7 +333,7 @@ class HttpExchange:
             # A server that says so then means that the response is complete. But
             # it may also have lost the client and never return from send().
             self._body.close()
-            await pause(LAST_SEND_S)
+            await self._crossing.port.pause(LAST_SEND_S)
             self._final_given = self._final_sent
         return self._disconnect()
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from wsgi_asgi._bridge import Bridge, Crossing, Mailbox, beside, pause
+from wsgi_asgi._bridge import Bridge, Crossing
 from wsgi_asgi._channel import Channel, Incoming, WebSocket, byte_size
 from wsgi_asgi._errors import (
     ClientDisconnected,
@@ -39,6 +39,7 @@ from wsgi_asgi._handshake import (
     divide_upgrade,
 )
 from wsgi_asgi._limits import Limits
+from wsgi_asgi._mailbox import Mailbox
 from wsgi_asgi._socket import FrameSocket
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
@@ -180,7 +181,7 @@ class WebSocketExchange:
     async def _converse(self) -> None:
         while not self._done:
             if self._listening:
-                await beside(self._pump, self._deliver)
+                await self._crossing.port.beside(self._pump, self._deliver)
             else:
                 await self._deliver()
             if message := self._turn:
@@ -278,7 +279,9 @@ class WebSocketExchange:
             # left. If it has not, they were given something that they do not take:
             # Daphne knows few close codes.
             if not self._told:
-                await beside(self._pump, partial(pause, LAST_RECEIVE_S))
+                await self._crossing.port.beside(
+                    self._pump, partial(self._crossing.port.pause, LAST_RECEIVE_S)
+                )
             if not self._told:
                 raise self._send_error
 

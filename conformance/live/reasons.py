@@ -16,9 +16,11 @@ __all__ = [
     "WAITS_FOR_READERS",
 ]
 
-_HTTP2 = ("hypercorn-http2", "granian-http2")
+_HYPERCORN_HTTP1 = ("hypercorn-http1", "hypercorn-trio-http1")
+_HYPERCORN_HTTP2 = ("hypercorn-http2", "hypercorn-trio-http2")
+_HTTP2 = (*_HYPERCORN_HTTP2, "granian-http2")
 _HTTP1 = (
-    *("uvicorn-h11", "uvicorn-httptools-uvloop", "hypercorn-http1"),
+    *("uvicorn-h11", "uvicorn-httptools-uvloop", *_HYPERCORN_HTTP1),
     *("granian-http1", "daphne", "gunicorn"),
 )
 
@@ -31,7 +33,10 @@ NO_EXPECT = dict.fromkeys(
 )
 CONTINUES_BY_ITSELF = NO_EXPECT | {
     "daphne": "twisted sends 100 Continue before it hands over the request",
-    "hypercorn-http1": "hypercorn sends 100 Continue as soon as it has read the head",
+    **dict.fromkeys(
+        _HYPERCORN_HTTP1,
+        "hypercorn sends 100 Continue as soon as it has read the head",
+    ),
 }
 
 NO_PIPELINE = dict.fromkeys(_HTTP2, "HTTP/2 has streams in the place of pipelines")
@@ -52,16 +57,20 @@ KEEPS_THE_CUT_OPEN = {
 # What happens before and after the adapter, whatever the application.
 DOES_NOT_HOLD_BACK = {
     "daphne": "twisted keeps all that a client does not read",
-    "hypercorn-http2": "hypercorn's StreamBuffer.pop() lets send() go on at any piece, "
-    "however much the client has yet to read",
+    **dict.fromkeys(
+        _HYPERCORN_HTTP2,
+        "hypercorn's StreamBuffer.pop() lets send() go on at any piece, however much "
+        "the client has yet to read",
+    ),
 }
 
 KILLED = "its worker is killed after the grace time without a word to the application"
 KILLS_WORKERS = dict.fromkeys(("granian-http1", "granian-http2", "gunicorn"), KILLED)
 
-# wait_closed() of the transport comes after the cancellation, and has no bound.
+# wait_closed() of the transport comes after the cancellation, and has no bound; on
+# trio the sending itself is shielded from it.
 UNREAD = "hypercorn waits for the client to read, after the grace time too"
-WAITS_FOR_READERS = dict.fromkeys(("hypercorn-http1", "hypercorn-http2"), UNREAD)
+WAITS_FOR_READERS = dict.fromkeys((*_HYPERCORN_HTTP1, *_HYPERCORN_HTTP2), UNREAD)
 
 # Its connection is never told to close, and it waits for that after the grace time.
 GOES_ON_AFTER_A_CANCEL = {

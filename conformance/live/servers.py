@@ -23,11 +23,15 @@ def _uvicorn(loop: str, http: str) -> Callable[[str, int, str], list[str]]:
     return arguments
 
 
-def _hypercorn(target: str, port: int, root_path: str) -> list[str]:
-    return [
-        *("hypercorn", target, "--bind", f"127.0.0.1:{port}", "--error-logfile", "-"),
-        *("--root-path", root_path, "--graceful-timeout", str(GRACE_S)),
-    ]
+def _hypercorn(worker: str) -> Callable[[str, int, str], list[str]]:
+    def arguments(target: str, port: int, root_path: str) -> list[str]:
+        return [
+            *("hypercorn", target, "--bind", f"127.0.0.1:{port}", "-k", worker),
+            *("--root-path", root_path, "--graceful-timeout", str(GRACE_S)),
+            *("--error-logfile", "-"),
+        ]
+
+    return arguments
 
 
 def _granian(target: str, port: int, root_path: str) -> list[str]:
@@ -57,7 +61,8 @@ def _gunicorn(target: str, port: int, root_path: str) -> list[str]:
 SERVERS: dict[str, Callable[[str, int, str], list[str]]] = {
     "uvicorn-h11": _uvicorn("asyncio", "h11"),
     "uvicorn-httptools-uvloop": _uvicorn("uvloop", "httptools"),
-    "hypercorn": _hypercorn,
+    "hypercorn": _hypercorn("asyncio"),
+    "hypercorn-trio": _hypercorn("trio"),
     "granian": _granian,
     "daphne": _daphne,
     "gunicorn": _gunicorn,
@@ -89,6 +94,8 @@ PEERS = (
     Peer("uvicorn-httptools-uvloop", "uvicorn-httptools-uvloop"),
     Peer("hypercorn-http1", "hypercorn"),
     Peer("hypercorn-http2", "hypercorn", http2=True),
+    Peer("hypercorn-trio-http1", "hypercorn-trio"),
+    Peer("hypercorn-trio-http2", "hypercorn-trio", http2=True),
     Peer("granian-http1", "granian"),
     Peer("granian-http2", "granian", http2=True),
     Peer("daphne", "daphne"),

@@ -14,6 +14,16 @@ REQUESTS = 300
 PIPELINE = 5
 
 
+def assert_runs_on_the_loop_of(site: Site, seen: dict[str, object]) -> None:
+    if site.peer.server == "hypercorn-trio":
+        # asgiref's helpers are asyncio's, so they start a loop of their own.
+        assert seen["loop"] is None
+        assert seen["running_loop"] is not None
+    else:
+        assert seen["loop"] is not None
+        assert seen["running_loop"] == seen["loop"]
+
+
 def test_values_of_one_request_never_reach_another_of_its_connection(
     site: Site,
 ) -> None:
@@ -68,8 +78,7 @@ def test_values_of_asgi_middleware_are_seen_in_the_app_and_its_chunks(
 def test_async_code_of_the_app_runs_on_the_loop_of_the_server(site: Site) -> None:
     _, seen, _ = site.get("plain-in-context", "/context").json()
 
-    assert seen["loop"] is not None
-    assert seen["running_loop"] == seen["loop"]
+    assert_runs_on_the_loop_of(site, seen)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +93,4 @@ def test_async_view_runs_on_the_loop_of_the_server_with_the_values_of_middleware
         seen = client.get(path).json()
 
     assert (seen["variable"], seen["local"]) == (site.key, site.key)
-    assert seen["running_loop"] == seen["loop"]
+    assert_runs_on_the_loop_of(site, seen)

@@ -88,7 +88,7 @@ def test_server_with_a_stream_whose_client_reads_ends(server: Server) -> None:
             assert_ends_well(server)
 
 
-@servers_except({"hypercorn": reasons.UNREAD})
+@servers_except(dict.fromkeys(("hypercorn", "hypercorn-trio"), reasons.UNREAD))
 def test_server_with_a_stream_whose_client_does_not_read_ends(
     server: Server,
 ) -> None:

@@ -25,8 +25,16 @@ class ContextMiddleware:
         tag = Headers(scope=scope).get("x-tag")
         variable.set(tag)
         local.value = tag
-        loop_id.set(id(asyncio.get_running_loop()))
+        loop_id.set(running_loop())
         await self.app(scope, receive, send)
+
+
+def running_loop() -> int | None:
+    """Tell asyncio's loops apart; trio's has none."""
+    try:
+        return id(asyncio.get_running_loop())
+    except RuntimeError:
+        return None
 
 
 def seen() -> dict[str, object]:
@@ -40,4 +48,4 @@ def seen() -> dict[str, object]:
 
 async def seen_in_async_code() -> dict[str, object]:
     await asyncio.sleep(0)
-    return {**seen(), "running_loop": id(asyncio.get_running_loop())}
+    return {**seen(), "running_loop": running_loop()}

@@ -1,0 +1,251 @@
+"""One event loop, as the bridge and its threads see it: a `Port`.
+
+What the package needs of event loops is here, and nothing else in it knows one.
+`AsyncioPort` is for asyncio and for loops with its interface, as uvloop is; the one
+for trio is in `_trio`, which is imported only where trio runs.
+"""
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, Protocol
+
+__all__ = ["AsyncioPort", "Port", "Timer", "Waiter", "settle"]
+
+# How often a loop looks for crossings that take long; `Tracked.nudge` comes after
+# one to two of these.
+TICK_S = 0.1
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> object:
+        """Do not make it."""
+
+
+class Waiter(Awaitable[None], Protocol):
+    """What one task waits for, once; as much as is needed of asyncio's Future."""
+
+    def done(self) -> bool:
+        """Tell whether it was settled, or its task was cancelled."""
+
+    def set_result(self, result: None, /) -> object:
+        """Let the task go on; on the loop, and once."""
+
+
+class Tracked(Protocol):
+    """Work under way, as a port counts it."""
+
+    age: int
+
+    def nudge(self) -> None:
+        """Have the task look after it."""
+
+    def abandon(self) -> None:
+        """Tell its thread to end."""
+
+
+def settle(waiter: Waiter) -> None:
+    """Let the task that waits go on, unless it does already; on the loop."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Port(ABC):
+    """One event loop, as threads see it.
+
+    Attributes:
+        pid: The process that the loop runs in.
+        asyncio_loop: Where ``async_to_sync`` can run coroutines; None if that is not
+            on this loop.
+        crossings: What is under way on this loop, changed by the loop only.
+        draining: Whether the loop is about to end and takes no new work.
+        new_waiter: Makes something that a task can wait for. No method, since each
+            request calls it.
+    """
+
+    asyncio_loop: asyncio.AbstractEventLoop | None = None
+    new_waiter: Callable[[], Waiter]
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.crossings: set[Tracked] = set()
+        self.draining = False
+        self._callbacks: deque[Callable[[], object]] = deque()
+        self._scheduled = False
+        self._ticking = False
+        self._empty: Waiter | None = None
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop, soon; any thread. Lost if the loop is gone.
+
+        It is a system call only for the first since the loop last looked.
+        """
+        self._callbacks.append(callback)
+        # Only after the append: `_drain` clears the flag before it empties the
+        # deque, so a flag that is still up here will find the callback.
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._call_soon(self._drain)
+            except RuntimeError:
+                self._callbacks.clear()  # the loop is closed
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        callbacks = self._callbacks
+        while callbacks:
+            callbacks.popleft()()
+
+    def enter(self, crossing: Tracked) -> None:
+        """Count a crossing as under way."""
+        self.crossings.add(crossing)
+        if not self._ticking:
+            self._ticking = True
+            self.call_later(TICK_S, self._tick)
+
+    def leave(self, crossing: Tracked) -> None:
+        """Count a crossing as over."""
+        self.crossings.discard(crossing)
+        if self._empty and not self.crossings:
+            settle(self._empty)
+
+    def _tick(self) -> None:
+        self._ticking = bool(self.crossings)
+        if self._ticking:
+            self.call_later(TICK_S, self._tick)
+        for crossing in self.crossings:
+            crossing.age += 1
+            if crossing.age == 2:
+                crossing.nudge()
+
+    async def drain(self, patience: float) -> None:
+        """Wait until no crossing is under way, then abandon those that are.
+
+        Args:
+            patience: Seconds to wait.
+        """
+        if self.crossings:
+            empty = self._empty = self.new_waiter()
+            try:
+                await self.wait_for(empty, patience)
+            finally:
+                self._empty = None
+            for crossing in list(self.crossings):
+                crossing.abandon()
+
+    async def wait_for(self, waiter: Waiter, patience: float) -> None:
+        """Wait until a waiter is settled, and settle it after some seconds."""
+        timer = self.call_later(patience, lambda: settle(waiter))
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    # What loops differ in.
+
+    @abstractmethod
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop; any thread.
+
+        Raises:
+            RuntimeError: The loop is gone.
+        """
+
+    @abstractmethod
+    def is_alive(self) -> bool:
+        """Tell whether the loop runs; any thread."""
+
+    @abstractmethod
+    def is_gone(self) -> bool:
+        """Tell whether the loop has ended for good."""
+
+    @abstractmethod
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call something on the loop, after some seconds."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
+        """Let the loop go on for a while."""
+
+    @abstractmethod
+    def shield(self) -> AbstractContextManager[object]:
+        """Let a task that was cancelled wait for what it must clean up."""
+
+    @abstractmethod
+    async def beside(
+        self,
+        background: Callable[[], Coroutine[Any, Any, bool]],
+        foreground: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Run something while something else goes on, and no longer.
+
+        Args:
+            background: Cancelled when the other is done. If it returns True, the
+                other is cancelled instead. Raises nothing of its own.
+            foreground: Run by the calling task itself. What it raises, comes out.
+        """
+
+
+class AsyncioPort(Port):
+    """A loop of asyncio's kind.
+
+    Args:
+        loop: Which.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.asyncio_loop = self._loop = loop
+        self.new_waiter = loop.create_future  # type: ignore[method-assign]  # it is on the way of every request
+
+    def new_waiter(self) -> Waiter:  # as the base says
+        raise NotImplementedError
+
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(callback)
+
+    def is_alive(self) -> bool:
+        """Tell whether the loop runs; any thread."""
+        return self._loop.is_running()
+
+    def is_gone(self) -> bool:
+        """Tell whether the loop is closed."""
+        return self._loop.is_closed()
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call something on the loop, after some seconds."""
+        return self._loop.call_later(seconds, callback)
+
+    async def pause(self, seconds: float) -> None:
+        """Let the loop go on for a while."""
+        await asyncio.sleep(seconds)
+
+    def shield(self) -> AbstractContextManager[object]:
+        """Do nothing: asyncio cancels a task once, and then lets it go on."""
+        return nullcontext()
+
+    async def beside(
+        self,
+        background: Callable[[], Coroutine[Any, Any, bool]],
+        foreground: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Run something while something else goes on; see `Port.beside`."""
+        scope = asyncio.timeout(None)
+
+        async def run() -> None:
+            if await background():
+                scope.reschedule(0)
+
+        with suppress(TimeoutError):
+            async with scope:
+                task = asyncio.create_task(run())
+                try:
+                    await foreground()
+                finally:
+                    task.cancel()
+                    await asyncio.wait((task,))
