@@ -36,6 +36,9 @@ _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 # Whether it can be asked what this process may do, and not who has started it.
 _BY_EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
+# With the code by which an object of tempfile calls its file. A function that does
+# more can be made to look the same in all else.
+_TEMPFILE_CODE = tempfile._TemporaryFileWrapper.__getattr__.__code__.co_consts
 
 PlainFile = io.FileIO | io.BufferedReader | io.BufferedRandom
 
@@ -290,11 +293,6 @@ def _plain_file(filelike: Any) -> PlainFile | None:
         return _plain_file(inner)
     except Exception:  # of an attribute: others do not even have them
         return None
-
-
-# Of that by which an object of tempfile calls its file, and which anybody can write
-# so that it looks the same, and does more.
-_TEMPFILE_CODE = tempfile._TemporaryFileWrapper.__getattr__.__code__.co_consts
 
 
 def _has_own_read(file: object) -> bool:
