@@ -941,6 +941,20 @@ def test_path_of_a_temporary_file_is_none(temporary: Path) -> None:
 
 
 @needs_pread
+@pytestmark_path
+@pytest.mark.parametrize(
+    "wrap", [lambda file: file, File], ids=["its own", "in Django's"]
+)
+def test_path_of_a_temporary_file_in_another_folder_is_none(
+    tmp_path: Path, wrap: Callable[[Any], Any]
+) -> None:
+    # From Python 3.12 on it can outlive its close(), and go when it is collected.
+    file = tempfile.NamedTemporaryFile(dir=tmp_path, delete=False)
+    assert path_of(wrap(_written(file))) is None
+    assert Path(file.name).exists()
+
+
+@needs_pread
 def test_path_without_any_folder_for_temporary_files_is_none(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

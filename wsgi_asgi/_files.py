@@ -138,6 +138,7 @@ class FilePart:
     # two always finds out.
     _reading = False
     _closed = False
+    _is_temporary = False
 
     def __init__(self, file: PlainFile) -> None:
         self._descriptors: list[int] = []  # the one there is, or none
@@ -177,6 +178,7 @@ class FilePart:
             return None
         try:
             part = cls(file)
+            part._is_temporary = _is_temporary(filelike)
             if part._has_its_length():
                 return part
         except OSError:
@@ -251,11 +253,13 @@ class FilePart:
         """Give a path by which a server can open this very file, if it may.
 
         Servers open it later, and whole. So the part must begin with the file, and
-        the file must have come to stay: one in the folder for temporary files is
-        often deleted as soon as the application has answered. And what they cannot
-        open, or has another length than was announced, they answer wrongly.
+        the file must have come to stay: one of `tempfile`, or in the folder for such,
+        is often deleted as soon as the application has answered. And what they
+        cannot open, or has another length than was announced, they answer wrongly.
         """
         if self.offset or not isinstance(self._name, str | bytes | os.PathLike):
+            return None
+        if self._is_temporary:
             return None
         path = os.path.realpath(os.fsdecode(self._name))
         try:
@@ -263,14 +267,14 @@ class FilePart:
             status = os.stat(path)
             # A file may have been opened before it, or this process, changed owners.
             may_open = os.access(path, os.R_OK, effective_ids=_BY_EFFECTIVE_IDS)
-            temporary = os.path.realpath(tempfile.gettempdir())
+            folder = os.path.realpath(tempfile.gettempdir())
         except (OSError, UnicodeEncodeError):
             return None
-        is_temporary = path.startswith(os.path.join(temporary, ""))
+        may_go = path.startswith(os.path.join(folder, ""))
         is_same = os.path.samestat(status, self._status) and (
             status.st_size == self._status.st_size
         )
-        return path if is_same and may_open and not is_temporary else None
+        return path if is_same and may_open and not may_go else None
 
 
 def _plain_file(filelike: Any) -> PlainFile | None:
@@ -293,6 +297,15 @@ def _plain_file(filelike: Any) -> PlainFile | None:
         return _plain_file(inner)
     except Exception:  # of an attribute: others do not even have them
         return None
+
+
+def _is_temporary(filelike: Any) -> bool:
+    """Tell whether an object that holds a plain file holds one of `tempfile`."""
+    while not isinstance(filelike, PlainFile):
+        if type(filelike) is tempfile._TemporaryFileWrapper:
+            return True
+        filelike = filelike.file
+    return False
 
 
 def _has_own_read(file: object) -> bool:

@@ -119,6 +119,13 @@ def test_head_of_a_file_has_its_length_and_no_body(
     wait_until_closed(site)
 
 
+def test_flask_temporary_file_arrives_whole_each_time(site: Site) -> None:
+    """It is deleted as it is closed, before a server could open it by its path."""
+    with site.client("flask-files") as client:
+        for _ in range(8):
+            assert_is_file(client.get("/send_temporary").content)
+
+
 @each_range
 def test_file_that_the_client_has_is_not_sent_again(
     site: Site, app: str, path: str

@@ -69,6 +69,12 @@ def send_from_directory(name: str) -> flask.Response:
     return flask.send_from_directory(FILES, name)
 
 
+@flask_site.get("/send_temporary")
+def send_temporary() -> flask.Response:
+    file = temporary_with_a_name(FILES, 0)
+    return flask.send_file(file, mimetype="application/octet-stream")
+
+
 bottle_site = bottle.Bottle()
 
 
