@@ -11,6 +11,9 @@ import lzma
 import mmap
 import os
 import socket
+import stat
+import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -22,7 +25,8 @@ from typing import Any, BinaryIO
 import pytest
 from django.core.files.base import ContentFile, File
 
-from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
+from tests.test_adapter_process import ROOT, run_process
+from wsgi_asgi._files import BLOCK_BYTES, MAX_BLOCK_BYTES, FilePart, FileWrapper
 
 CONTENT = b"0123456789"
 # Several blocks, no two of which are the same, and no whole number of them.
@@ -85,9 +89,26 @@ def test_wrapper_short_blocks_asked_for_are_larger(asked: int) -> None:
     assert set(file.sizes) == {BLOCK_BYTES}
 
 
+@pytest.mark.parametrize("asked", [0, -1, -(1 << 40)], ids=["0", "-1", "-1 TiB"])
+def test_wrapper_blocks_asked_for_that_are_none_are_blocks(asked: int) -> None:
+    # read(-1) would be the whole file, and read(0) the end of it.
+    file = ReadOnly(LONG)
+    assert b"".join(FileWrapper(file, asked)) == LONG
+    assert set(file.sizes) == {BLOCK_BYTES}
+
+
 def test_wrapper_long_blocks_asked_for_are_as_long() -> None:
     file = ReadOnly(LONG)
     assert len(next(FileWrapper(file, 300_000))) == 300_000
+
+
+def test_wrapper_endless_blocks_asked_for_are_bounded(path: Path) -> None:
+    # A buffered file takes the memory for all of a block before it reads.
+    file = ReadOnly(LONG)
+    assert b"".join(FileWrapper(file, 1 << 60)) == LONG
+    assert set(file.sizes) == {MAX_BLOCK_BYTES}
+    with path.open("rb") as opened:
+        assert list(FileWrapper(opened, 1 << 60)) == [CONTENT]
 
 
 def test_wrapper_plain_file_is_read_in_blocks(path: Path) -> None:
@@ -108,6 +129,32 @@ def test_wrapper_pipe_gives_what_it_has() -> None:
         assert next(wrapper) == b"second"
         pipe.close()
         assert list(wrapper) == []
+
+
+@pytest.mark.parametrize("buffering", [-1, 0], ids=["buffered", "unbuffered"])
+def test_wrapper_pipe_that_has_nothing_yet_is_no_end(buffering: int) -> None:
+    # One in non-blocking mode: its read() then gives None, and its read1() b"".
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with open(ours, "rb", buffering) as file, open(theirs, "wb", 0) as pipe:
+        wrapper = FileWrapper(file)
+        pipe.write(b"first")
+        assert next(wrapper) == b"first"
+        with pytest.raises(BlockingIOError, match="non-blocking"):
+            next(wrapper)
+        pipe.write(b"second")
+        assert next(wrapper) == b"second"
+        pipe.close()
+        assert list(wrapper) == []
+
+
+def test_wrapper_none_at_the_end_of_an_object_is_its_end() -> None:
+    # As in all servers' wrappers: there are objects that just return there.
+    class Sloppy(ReadOnly):
+        def read(self, size: int) -> bytes:
+            return super().read(size) or None  # type: ignore[return-value]
+
+    assert list(FileWrapper(Sloppy())) == [CONTENT]
 
 
 def test_wrapper_read_set_on_a_file_is_called(path: Path) -> None:
@@ -232,6 +279,28 @@ def _patched(path: Path) -> BinaryIO:
     return file
 
 
+def _patched_below(path: Path) -> BinaryIO:
+    """Have a buffer read what its plain file does not give."""
+    raw: Any = io.FileIO(path)
+    readinto = raw.readinto
+
+    def rotate(buffer: Any) -> int:
+        count: int = readinto(buffer)
+        view = memoryview(buffer)[:count]
+        view[:] = bytes(map(_rotated, view))
+        return count
+
+    raw.readinto = rotate
+    return io.BufferedReader(raw)
+
+
+def _patched_temporary() -> Any:
+    """Set a read() that is made to look like the one that it calls."""
+    file: Any = _written(tempfile.NamedTemporaryFile())
+    file.read = RotatingByName(file.file).read
+    return file
+
+
 def _written(file: Any) -> Any:
     file.write(CONTENT)
     file.seek(0)
@@ -242,11 +311,22 @@ def _read_and_write(path: Path) -> Any:
     return _written(path.open("w+b"))
 
 
+def _emptied(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+def _open_to_append(name: str, flags: int) -> int:
+    return os.open(name, os.O_RDWR | os.O_APPEND)
+
+
 TRUSTED: dict[str, Callable[[Path], Any]] = {
     "buffered": lambda path: path.open("rb"),
     "unbuffered": lambda path: path.open("rb", buffering=0),
     "read and write": lambda path: path.open("r+b"),
     "written and not flushed": _read_and_write,
+    "appended to and read": lambda path: _written(_emptied(path).open("a+b")),
+    "opened to append": lambda path: open(path, "rb", opener=_open_to_append),
     "by descriptor": lambda path: open(os.open(path, os.O_RDONLY), "rb"),
     "temporary": lambda path: _written(tempfile.TemporaryFile()),
     "temporary with a name": lambda path: _written(tempfile.NamedTemporaryFile()),
@@ -345,6 +425,8 @@ ROTATING: dict[str, Callable[[Path], Any]] = {
     "reader of its own kind": lambda path: RotatingReader(io.FileIO(path)),
     "buffer over its own kind": lambda path: io.BufferedReader(RotatingFileIO(path)),
     "read() set on the file": _patched,
+    "readinto() set on the file below": _patched_below,
+    "temporary, with its own read()": lambda path: _patched_temporary(),
 }
 
 
@@ -404,6 +486,50 @@ def test_part_of_a_file_that_hides_its_size_is_none() -> None:
     with open("/proc/self/status", "rb") as file:
         assert FilePart.of(file) is None
         assert list(FileWrapper(file))
+
+
+def made_up_files(folder: Path) -> Iterator[Path]:
+    """Find files that have some bytes, and not as many as they say."""
+    for found in sorted(folder.glob("*")):
+        with suppress(OSError):
+            status = found.stat()
+            if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+                content = found.read_bytes()
+                if content and len(content) != status.st_size:
+                    yield found
+
+
+def test_part_of_a_file_that_is_shorter_than_it_says_is_none() -> None:
+    # What Linux makes up in /sys is said to have a page.
+    path = next(made_up_files(Path("/sys/kernel")), None)
+    if path is None:
+        pytest.skip("the system makes up no such files")
+    with path.open("rb") as file:
+        assert FilePart.of(file) is None
+        assert b"".join(FileWrapper(file)) == path.read_bytes()
+
+
+@needs_pread
+def test_part_of_a_file_of_holes_has_its_zeros(path: Path) -> None:
+    # No more of a disk is taken by it than by those.
+    path.write_bytes(b"")
+    os.truncate(path, 100_000)
+    with path.open("rb") as file:
+        part = FilePart.of(file)
+    assert part
+    assert part.read_all(100_000) == bytes(100_000)
+
+
+class Elsewhere(ReadOnly):
+    """Has a `file` that is not there to be looked at."""
+
+    @property
+    def file(self) -> BinaryIO:
+        raise ConnectionError("the other machine does not answer")
+
+
+def test_part_of_an_object_that_cannot_be_looked_into_is_none() -> None:
+    assert FilePart.of(Elsewhere()) is None
 
 
 def test_part_without_a_descriptor_to_be_had_is_none(
@@ -565,6 +691,45 @@ def test_part_forgotten_closes_its_descriptor(opened: BinaryIO, tmp_path: Path) 
 
 
 @needs_proc
+def test_part_is_not_passed_on_to_programs_that_are_started(
+    part: FilePart, path: Path
+) -> None:
+    # Else one that goes on for long would keep a file open that was deleted.
+    script = f"""
+from pathlib import Path
+from tests.test_files import descriptors
+
+assert descriptors(Path({str(path.parent)!r})) == []
+"""
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, close_fds=False, check=True
+    )
+    assert part.read_all(10) == CONTENT
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_part_in_a_forked_process_is_read_apart(path: Path) -> None:
+    # In a process of its own, since this one may have threads.
+    script = f"""
+import os
+from wsgi_asgi._files import FilePart
+
+with open({str(path)!r}, "rb") as file:
+    part = FilePart.of(file)
+part.read(2)
+child = os.fork()
+if not child:
+    right = part.read(3) == b"234"
+    part.close()
+    os._exit(not right)
+_, status = os.waitpid(child, 0)
+assert status == 0
+assert part.read_all(part.left) == b"23456789"
+"""
+    run_process(script)
+
+
+@needs_proc
 def test_part_refused_closes_its_descriptor(path: Path, tmp_path: Path) -> None:
     path.write_bytes(b"")
     with path.open("rb") as file:
@@ -704,6 +869,46 @@ def test_path_of_a_file_that_is_not_there_any_more_is_none(
 
 @needs_pread
 @pytestmark_path
+@pytest.mark.parametrize("size", [4, 100], ids=["shrunk", "grown"])
+def test_path_of_a_file_that_has_another_length_by_now_is_none(
+    path: Path, size: int
+) -> None:
+    file = path.open("rb")
+    part = FilePart.of(file)
+    assert part
+    file.close()
+    os.truncate(path, size)  # as its close() may do
+    assert part.path() is None
+
+
+@needs_pread
+def test_path_of_a_file_that_may_not_be_opened_again_is_none() -> None:
+    # In a process of its own, since nothing is forbidden to root.
+    script = """
+import os, tempfile
+from wsgi_asgi._files import FilePart
+
+with tempfile.TemporaryDirectory() as folder:
+    tempfile.tempdir = os.path.join(folder, "temporary")
+    os.chmod(folder, 0o755)
+    path = os.path.join(folder, "file")
+    with open(path, "wb") as file:
+        file.write(b"0123456789")
+    with open(path, "rb") as file:
+        part = FilePart.of(file)
+    assert part.path() == os.path.realpath(path)
+    os.chmod(path, 0)
+    if not os.geteuid():
+        os.seteuid(65534)
+    assert part.path() is None
+    assert part.read_all(10) == b"0123456789"
+    os.seteuid(os.getuid())
+"""
+    run_process(script)
+
+
+@needs_pread
+@pytestmark_path
 def test_path_from_the_middle_is_none(path: Path) -> None:
     file = path.open("rb")
     file.seek(1)
@@ -733,6 +938,20 @@ def test_path_of_a_temporary_file_is_none(temporary: Path) -> None:
     path = temporary / "made.pdf"
     path.write_bytes(CONTENT)
     assert path_of(path.open("rb")) is None
+
+
+@needs_pread
+@pytestmark_path
+@pytest.mark.parametrize(
+    "wrap", [lambda file: file, File], ids=["its own", "in Django's"]
+)
+def test_path_of_a_temporary_file_in_another_folder_is_none(
+    tmp_path: Path, wrap: Callable[[Any], Any]
+) -> None:
+    # From Python 3.12 on it can outlive its close(), and go when it is collected.
+    file = tempfile.NamedTemporaryFile(dir=tmp_path, delete=False)
+    assert path_of(wrap(_written(file))) is None
+    assert Path(file.name).exists()
 
 
 @needs_pread

@@ -659,6 +659,8 @@ NOT_BY_PATH: dict[str, tuple[MakeFile, dict[str, Any], dict[str, Any]]] = {
     "removed by close()": (_at_close(os.unlink), {}, {}),
     "moved by close()": (_at_close(_move), {}, {}),
     "replaced by close()": (_at_close(_replace), {}, {}),
+    # Of which Granian would send all, and the length of which was announced.
+    "appended to by close()": (_at_close(_append), {}, {}),
     "temporary": (_open_temporary, {}, {}),
     "another status": (_open, {"status": "206 Partial Content"}, {}),
     # Granian sends all that the file has by then, which breaks the response if that
@@ -831,6 +833,20 @@ def test_file_that_shrinks_while_it_is_sent_is_an_error_and_unfinished(
     app = wrapping(lambda: path.open("rb"))
     with pytest.raises(RuntimeError, match=r"long\.bin' has become shorter"):
         _while_sent(app, server, adapter)(lambda: os.truncate(path, 300_000))
+    assert server.body == LONG[:300_000]
+    assert not server.complete.is_open
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_file_that_shrinks_at_close_is_an_error_and_unfinished(
+    adapter: MakeAdapter, path: Path
+) -> None:
+    # A server that is given the path sends what there is, and says nothing.
+    server = PathServer()
+    app = wrapping(Opener(path, at_close=lambda: os.truncate(path, 300_000)))
+    with pytest.raises(RuntimeError, match=r"long\.bin' has become shorter"):
+        serve(adapter(app, validate=False), server)
+    assert not server.paths
     assert server.body == LONG[:300_000]
     assert not server.complete.is_open
 

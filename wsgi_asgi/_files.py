@@ -11,24 +11,34 @@ is taken from the plain files of `io` only, and from objects that pass their
 ``read()`` on to one. All others are read by the application's thread.
 """
 
+import errno
 import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["BLOCK_BYTES", "FilePart", "FileWrapper"]
+__all__ = ["BLOCK_BYTES", "MAX_BLOCK_BYTES", "FilePart", "FileWrapper"]
 
 # What is read at once. The block size that applications ask for is a suggestion
 # (PEP 3333, Optional Platform-Specific File Handling), mostly of 4 or 8 KiB, at which
-# a response would consist of hops between threads.
+# a response would consist of hops between threads. And it may be anything: a buffered
+# file takes the memory for a block before it knows how much there is to read.
 BLOCK_BYTES = 262144
+MAX_BLOCK_BYTES = 4 * BLOCK_BYTES
 
 # Reads what is in the page cache and does not wait for a disk. Linux has it.
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
+# Whether it can be asked what this process may do, and not who has started it.
+_BY_EFFECTIVE_IDS = os.access in os.supports_effective_ids
+
+# With the code by which an object of tempfile calls its file. A function that does
+# more can be made to look the same in all else.
+_TEMPFILE_CODE = tempfile._TemporaryFileWrapper.__getattr__.__code__.co_consts
 
 PlainFile = io.FileIO | io.BufferedReader | io.BufferedRandom
 
@@ -49,7 +59,12 @@ class FileWrapper:
 
     Args:
         filelike: What has ``read()``. It is sent from its position.
-        block_size: Bytes that the application would read at once. More are.
+        block_size: Bytes that the application would read at once. It is a
+            suggestion, and raised or lowered to what suits.
+
+    Raises:
+        BlockingIOError: Iterating has come to where a file in non-blocking mode has
+            nothing yet. To end there would cut the response, and nobody would know.
 
     >>> wrapper = FileWrapper(io.BytesIO(b"content"))
     >>> wrapper.seek(3)
@@ -60,11 +75,11 @@ class FileWrapper:
 
     def __init__(self, filelike: Readable, block_size: int = BLOCK_BYTES) -> None:
         self.filelike = filelike
-        self.block_size = max(block_size, BLOCK_BYTES)
+        self.block_size = min(max(block_size, BLOCK_BYTES), MAX_BLOCK_BYTES)
+        self._read: Callable[[int], bytes | None]
         self._read = filelike.read
         if type(filelike) is io.BufferedReader and not _has_own_read(filelike):
-            # A pipe gives what it has; read() would wait for a whole block.
-            self._read = filelike.read1
+            self._read = partial(_read_available, filelike)
         # Absent unless the file has it, as PEP 3333 has it of close().
         if hasattr(filelike, "close"):
             self.close = filelike.close
@@ -73,10 +88,16 @@ class FileWrapper:
         return self
 
     def __next__(self) -> bytes:
-        data: bytes = self._read(self.block_size)
-        if not data:
-            raise StopIteration
-        return data
+        data = self._read(self.block_size)
+        if data:
+            return data
+        # For a stream of `io` None is no end; for anything else it is, as in the
+        # wrappers of other servers.
+        if data is None and isinstance(self.filelike, io.IOBase):
+            raise BlockingIOError(
+                errno.EAGAIN, f"{self.filelike!r} is non-blocking, and has nothing yet"
+            )
+        raise StopIteration
 
     def seekable(self) -> bool:
         """Tell whether `seek` works."""
@@ -117,6 +138,7 @@ class FilePart:
     # two always finds out.
     _reading = False
     _closed = False
+    _is_temporary = False
 
     def __init__(self, file: PlainFile) -> None:
         self._descriptors: list[int] = []  # the one there is, or none
@@ -156,14 +178,27 @@ class FilePart:
             return None
         try:
             part = cls(file)
+            part._is_temporary = _is_temporary(filelike)
+            if part._has_its_length():
+                return part
         except OSError:
             return None
-        # Files that the system makes up, such as those in /proc, say that they are
-        # empty, and are not.
-        if part.left <= 0 or not stat.S_ISREG(part._status.st_mode):
-            part.close()
-            return None
-        return part
+        part.close()
+        return None
+
+    def _has_its_length(self) -> bool:
+        """Tell whether the file has the bytes that it says it has, and some left.
+
+        Files that the system makes up as they are read say anything: those in /proc
+        that they are empty, those in /sys that they have a page. No disk holds them,
+        and of files that none holds the last byte is looked for.
+        """
+        status = self._status
+        if self.left <= 0 or not stat.S_ISREG(status.st_mode):
+            return False
+        return bool(
+            status.st_blocks or os.pread(self._descriptors[0], 1, status.st_size - 1)
+        )
 
     def read(self, size: int) -> bytes:
         """Read the next bytes, waiting for the disk if need be.
@@ -218,21 +253,28 @@ class FilePart:
         """Give a path by which a server can open this very file, if it may.
 
         Servers open it later, and whole. So the part must begin with the file, and
-        the file must have come to stay: one in the folder for temporary files is
-        often deleted as soon as the application has answered.
+        the file must have come to stay: one of `tempfile`, or in the folder for such,
+        is often deleted as soon as the application has answered. And what they
+        cannot open, or has another length than was announced, they answer wrongly.
         """
         if self.offset or not isinstance(self._name, str | bytes | os.PathLike):
+            return None
+        if self._is_temporary:
             return None
         path = os.path.realpath(os.fsdecode(self._name))
         try:
             path.encode()  # else it is no text, and ASGI's paths are
             status = os.stat(path)
-            temporary = os.path.realpath(tempfile.gettempdir())
+            # A file may have been opened before it, or this process, changed owners.
+            may_open = os.access(path, os.R_OK, effective_ids=_BY_EFFECTIVE_IDS)
+            folder = os.path.realpath(tempfile.gettempdir())
         except (OSError, UnicodeEncodeError):
             return None
-        is_temporary = path.startswith(os.path.join(temporary, ""))
-        same = os.path.samestat(status, self._status)
-        return path if same and not is_temporary else None
+        may_go = path.startswith(os.path.join(folder, ""))
+        is_same = os.path.samestat(status, self._status) and (
+            status.st_size == self._status.st_size
+        )
+        return path if is_same and may_open and not may_go else None
 
 
 def _plain_file(filelike: Any) -> PlainFile | None:
@@ -241,18 +283,38 @@ def _plain_file(filelike: Any) -> PlainFile | None:
     if kind is io.FileIO or kind is io.BufferedReader or kind is io.BufferedRandom:
         # A buffer can be put over anything, and has the descriptor of that.
         raw = getattr(filelike, "raw", filelike)
-        is_plain = type(raw) is io.FileIO and not _has_own_read(filelike)
+        is_plain = type(raw) is io.FileIO and not (
+            _has_own_read(filelike) or _has_own_read(raw)
+        )
         return filelike if is_plain else None
     # The objects of tempfile and of Django hold a file, and pass read() on to it.
-    inner = getattr(filelike, "file", None)
-    own = getattr(filelike, "read", None)
-    if kind is tempfile._TemporaryFileWrapper:
-        own = getattr(own, "__wrapped__", None)
-    if own is None or inner is filelike or own != getattr(inner, "read", None):
+    try:
+        inner, own = filelike.file, filelike.read
+        if kind is tempfile._TemporaryFileWrapper:
+            own = own.__wrapped__ if own.__code__ in _TEMPFILE_CODE else None
+        if own is None or inner is filelike or own != inner.read:
+            return None
+        return _plain_file(inner)
+    except Exception:  # of an attribute: others do not even have them
         return None
-    return _plain_file(inner)
+
+
+def _is_temporary(filelike: Any) -> bool:
+    """Tell whether an object that holds a plain file holds one of `tempfile`."""
+    while not isinstance(filelike, PlainFile):
+        if type(filelike) is tempfile._TemporaryFileWrapper:
+            return True
+        filelike = filelike.file
+    return False
 
 
 def _has_own_read(file: object) -> bool:
-    """Tell whether somebody has set a ``read()`` on this one object."""
-    return "read" in getattr(file, "__dict__", ())
+    """Tell whether somebody has set what gives the bytes on this one object."""
+    return not {"read", "readinto"}.isdisjoint(getattr(file, "__dict__", ()))
+
+
+def _read_available(file: io.BufferedReader, size: int) -> bytes | None:
+    """Read what a pipe has, where read() would wait for a whole block."""
+    # Nothing is the end or, of a pipe in non-blocking mode, no bytes yet, and only
+    # read() tells one from the other.
+    return file.read1(size) or file.read(size)

@@ -89,8 +89,8 @@ def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> 
 @peers_except(reasons.DOES_NOT_HOLD_BACK)
 @pytest.mark.parametrize(
     ("app", "path"),
-    [("plain", "/download"), ("files", "/made")],
-    ids=["chunks", "file"],
+    [("plain", "/download"), ("files", "/made"), ("files", "/stored")],
+    ids=["chunks", "file", "file without a descriptor"],
 )
 def test_large_download_that_nobody_reads_is_not_made(
     site: Site, memory: Memory, app: str, path: str

@@ -10,6 +10,9 @@ FILE_BYTES = 5 * MIB + 1
 FILE_NAME = "some.bin"
 # More than the buffers of the kernel take.
 CHANGED_BYTES = 16 * MIB
+LARGE_NAME = "large.bin"
+# More than goes out, or is thrown away, before a server tells that a client has left.
+ENDLESS_BYTES = 1024 * MIB
 
 
 def blocks(total: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("file/", views.file),
     path("opened/<str:name>", views.opened_file),
     path("stored/<str:name>", views.stored_file),
+    path("in-database/", views.file_in_database),
     path("return-upload/", views.return_upload),
     path("events/", views.events),
     path("context/", views.show_context),

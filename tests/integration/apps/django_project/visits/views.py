@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from tests.integration.apps import context, journal, payload, plain
 from tests.integration.apps.django_project.visits.apps import keys
 from tests.integration.apps.django_project.visits.models import Note
+from tests.integration.apps.files import Stored
 
 PAGE = """
 <form method="post" action="{% url 'notes' %}">{% csrf_token %}{{ form }}</form>
@@ -134,6 +135,11 @@ def opened_file(request: HttpRequest, name: str) -> FileResponse:
 def stored_file(request: HttpRequest, name: str) -> FileResponse:
     keep_key(request)
     keys.file = FileSystemStorage(settings.DIRECTORY / "files").open(name)
+    return FileResponse(keys.file)
+
+
+def file_in_database(request: HttpRequest) -> FileResponse:
+    keys.file = Stored(keep_key(request), payload.CHANGED_BYTES)
     return FileResponse(keys.file)
 
 
