@@ -32,6 +32,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -200,6 +201,8 @@ class Crossing:
         running: A thread is at work.
         streaming: The thread counts as a stream's.
         apart: The thread is its own, and not the executor's.
+        over: The task has no more to do with it. There may still be threads that wait
+            for the task, to which the application has passed on what does.
     """
 
     # Defaults of the class, since to make one is on the way of every request.
@@ -213,6 +216,7 @@ class Crossing:
     running = False
     streaming = False
     apart = False
+    over = False
     _put = 0  # bytes, counted by the thread alone
     _taken = 0  # bytes, counted by the task alone
     _sleeping = False
@@ -312,7 +316,9 @@ class Crossing:
         """Tell the thread to end: no more is wanted."""
         self.abandoned = True
         for task in list(self._async_tasks):
-            task.cancel()
+            # Not of this loop where async_to_sync had to make one.
+            with suppress(RuntimeError):  # it is closed by now
+                task.get_loop().call_soon_threadsafe(task.cancel)
         for bell in self._bells:
             bell.ring()
 
@@ -362,8 +368,9 @@ class Crossing:
     def leave(self) -> None:
         """Count the crossing as over."""
         self.port.leave(self)
-        # An application may have passed on what waits for the task to other threads.
-        self.abandoned = True
+        self.over = True
+        for bell in self._bells:
+            bell.ring()
 
     def _wake(self) -> None:
         if self._waiter:
@@ -453,8 +460,8 @@ class Crossing:
         self._stalled = None
 
     def check(self) -> None:
-        """Raise ClientDisconnected if the crossing was abandoned."""
-        if self.abandoned:
+        """Raise ClientDisconnected if the crossing was abandoned, or is over."""
+        if self.abandoned or self.over:
             raise ClientDisconnected("the client has left")
 
     def new_bell(self) -> Bell:

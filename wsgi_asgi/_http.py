@@ -19,6 +19,7 @@ from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing
+from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
@@ -200,6 +201,9 @@ class HttpExchange:
             settings.disconnected += not isinstance(error, Exception)
             raise
         environ["wsgi.errors"] = sys.stderr or io.StringIO()
+        departure = Departure(crossing)
+        environ["wsgi_asgi.client_disconnected"] = departure
+        environ["waitress.client_disconnected"] = departure
         self._response = Response(settings.name, environ["REQUEST_METHOD"])
         crossing.start()
         try:
@@ -433,6 +437,9 @@ class HttpExchange:
     def _iterate(self, iterable: Any) -> None:
         response = self._response
         crossing = self._crossing
+        # An application that knows it need not have called start_response().
+        if crossing.abandoned:
+            crossing.check()
         if type(iterable) is list or type(iterable) is tuple:
             self._put_whole(iterable)
             return
@@ -443,7 +450,6 @@ class HttpExchange:
                 f"{self._settings.name} returned {type(iterable).__name__} and not an "
                 f"iterable of bytes (PEP 3333, Specification Details)"
             )
-        crossing.check()
         for chunk in iterable:
             if size := response.passes(chunk):
                 if not crossing.streaming:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -154,6 +155,28 @@ def flood(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     return chunks()
 
 
+def work_on(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Work without a word until the client has left; in a stream with `stream`."""
+    key, departure = _query(environ, "key"), environ["wsgi_asgi.client_disconnected"]
+
+    def work() -> None:
+        assert not departure()
+        journal.note(key, "asking")
+        while not departure():
+            pause()
+        journal.note(key, f"left at {time.monotonic()}")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"begun"
+        work()
+
+    _start(start_response)
+    if _query(environ, "stream"):
+        return chunks()
+    work()
+    return [b"late"]
+
+
 def meet(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     """Answer when two requests are here at the same time."""
     _meetings[_query(environ, "key")].wait(MEET_S)
@@ -217,6 +240,7 @@ ROUTES: dict[str, Route] = {
     "/tick": tick,
     "/hold": hold,
     "/flood": flood,
+    "/work-on": work_on,
     "/meet": meet,
     "/fail": fail,
     "/fail-late": fail_late,
