@@ -19,7 +19,6 @@ only while it makes the first one that it has to answer something else.
 import re
 from collections.abc import Iterable, Sized
 from enum import Enum
-from typing import Any
 
 from wsgi_asgi._types import ExcInfo, Message
 
