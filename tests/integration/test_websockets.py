@@ -1,97 +1,35 @@
 """WebSockets on real servers, with clients and applications that are not ours."""
 
 import contextlib
-import json
 import socket
 import struct
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import socketio
 import websocket as websocket_client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from conformance.live.polling import wait_until
-from conformance.live.processes import Server, running, tracebacks
+from conformance.live.processes import tracebacks
 from conformance.live.servers import GRACE_S
 from tests.integration.apps.websockets import SHUTDOWN_S
+from tests.integration.websocket_site import SERVERS, Site, serving
 
 pytestmark = pytest.mark.integration
 
-APP = "tests.integration.apps.websockets:app"
 LARGE_BYTES = 16 << 20
 EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
-
-# What a server is started as, and with what in its environment.
-SERVERS = {
-    "uvicorn-websockets": ("uvicorn-h11", {"UVICORN_WS": "websockets"}),
-    "uvicorn-sansio": ("uvicorn-httptools-uvloop", {"UVICORN_WS": "websockets-sansio"}),
-    "uvicorn-wsproto": ("uvicorn-h11", {"UVICORN_WS": "wsproto"}),
-    "hypercorn": ("hypercorn", {}),
-    "granian": ("granian", {}),
-    "daphne": ("daphne", {}),
-    "gunicorn": ("gunicorn", {}),
-}
-# What a server itself does not pass on.
-LACKS = {
-    "hypercorn": {"the client's close code"},
-    "granian": {"headers", "the client's reason"},
-    "daphne": {
-        *("headers", "denials", "empty messages", "16 MB", "back-pressure"),
-        *("reasons", "the client's reason"),
-    },
-    "gunicorn": {"denials", "the client's reason"},
-}
-
-
-class Site:
-    def __init__(self, name: str, server: Server) -> None:
-        self.name = name
-        self.server = server
-
-    def lacks(self, what: str) -> bool:
-        return what in LACKS.get(self.name, ())
-
-    def url(self, path: str) -> str:
-        return f"ws://127.0.0.1:{self.server.port}{path}"
-
-    def connect(
-        self, path: str, **options: Any
-    ) -> contextlib.AbstractContextManager[ClientConnection]:
-        connection: contextlib.AbstractContextManager[ClientConnection] = connect(
-            self.url(path), max_size=None, compression=None, proxy=None, **options
-        )
-        return connection
-
-    def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=10) as answer:
-            body: bytes = answer.read()
-            return body
-
-    def stat(self, name: str) -> int:
-        value: int = json.loads(self.get("/stats"))[name]
-        return value
-
-    def wait_until_idle(self) -> None:
-        wait_until(lambda: self.stat("websockets") == 0, "no WebSocket holds a thread")
-
-
-def start(name: str, directory: Path) -> Any:
-    server, environ = SERVERS[name]
-    return running(server, APP, directory, environ=environ)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    with start(request.param, tmp_path_factory.mktemp("websockets")) as server:
-        site = Site(request.param, server)
+    with serving(request.param, tmp_path_factory.mktemp("websockets")) as site:
         yield site
         site.wait_until_idle()
 
@@ -284,8 +222,8 @@ def test_flask_socketio_is_spoken_to(site: Site, transports: list[str]) -> None:
 
 @pytest.fixture(params=SERVERS)
 def ending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    with start(request.param, tmp_path) as server:
-        yield Site(request.param, server)
+    with serving(request.param, tmp_path) as site:
+        yield site
 
 
 def test_server_with_open_websockets_ends(ending: Site) -> None:
