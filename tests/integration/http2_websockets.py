@@ -5,6 +5,7 @@ half, joined: h2 for streams, and wsproto for the frames inside them.
 """
 
 import socket
+import struct
 from collections import deque
 from types import TracebackType
 from typing import Any, Self
@@ -13,15 +14,11 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
-from h2.settings import SettingCodes
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 
 TIMEOUT_S = 15.0
 READ_BYTES = 65536
-
-# What is sent at once, in frames of its own: h2 would hold all of it otherwise.
-PIECE_BYTES = 1 << 20
 
 
 class StreamLost(Exception):
@@ -59,6 +56,12 @@ class Http2Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Leave with a TCP reset, as a crashed client does."""
+        linger = struct.pack("ii", 1, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.socket.close()
 
     def request(self, path: str) -> "Stream":
@@ -182,11 +185,7 @@ class Stream:
 
 
 class WebSocketStream:
-    """A WebSocket in a stream.
-
-    Attributes:
-        pings: What the server has asked for signs of life with.
-    """
+    """A WebSocket in a stream."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
