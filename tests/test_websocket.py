@@ -32,6 +32,7 @@ from tests.drivers import (
 )
 from wsgi_asgi import ClientDisconnected, Limits, WebSocketError, WsgiToAsgi
 from wsgi_asgi import _bridge as bridge
+from wsgi_asgi import _websocket as exchange
 
 Body = Iterable[bytes]
 Talk = Callable[[Any], object]
@@ -962,6 +963,105 @@ def test_websocket_that_left_before_the_server_complained_is_no_error(
     server = WebSocketServer(connect(), failed, incoming("unread"), leaving())
     server.fail_at(3, RuntimeError("after close"))
     serve(raw(talking(talk)), server)
+
+
+# Over HTTP/2, where a server that has forgotten a stream may not know what to do with
+# what still comes for it.
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_websocket_closed_over_http_2_is_kept_until_that_is_answered(
+    raw: MakeAdapter, version: str
+) -> None:
+    free = Gate("no thread is held")
+    server = WebSocketServer(connect(), http_version=version)
+    server.will_receive(server.over, incoming("late"), free, leaving())
+    app = raw(talking(lambda ws: ws.send("x")))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await server.over.reached()
+        await asyncio.to_thread(until, lambda: not app.stats().websockets, "free")
+        free.open()
+        await task
+
+    run(main())
+    assert server.told.is_open
+
+
+def test_websocket_closed_over_http_2_is_not_kept_for_ever(
+    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 0.01)
+    server = WebSocketServer(http_version="2")
+    serve(raw(talking(lambda ws: ws.send("x"))), server)
+    assert server.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("steps", "app"),
+    [
+        pytest.param([leaving()], talking(echo), id="the client has closed"),
+        pytest.param([], answering([b"x"], status="404 Not Found"), id="refused"),
+        pytest.param([], talking(lambda ws: ws.close()), id="never accepted"),
+    ],
+)
+def test_websocket_that_nothing_comes_for_is_not_kept(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[Message],
+    app: WSGIApplication,
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 1000)  # more than a test may take
+    serve(raw(app), WebSocketServer(connect(), *steps, http_version="2"))
+
+
+def test_websocket_of_an_application_that_raises_over_http_2_is_kept_before_that(
+    raw: MakeAdapter,
+) -> None:
+    def talk(websocket: Any) -> None:
+        websocket.send("x")
+        raise KeyError("a fault")
+
+    server = WebSocketServer(connect(), http_version="2")
+    server.will_receive(server.over, leaving())
+    with pytest.raises(KeyError):
+        serve(raw(talking(talk)), server)
+    assert server.told.is_open
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_websocket_whose_task_is_cancelled_while_it_is_kept_logs_what_was_raised(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fails: bool,
+) -> None:
+    kept = Gate("the answer to the close is waited for")
+
+    async def pause(seconds: float) -> None:
+        kept.open()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(exchange, "pause", pause)
+
+    def talk(websocket: Any) -> None:
+        websocket.send("x")
+        if fails:
+            raise KeyError("a fault")
+
+    server, app = WebSocketServer(http_version="2"), raw(talking(talk))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await kept.reached()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert ("a fault" in caplog.text) is fails
+    caplog.clear()
 
 
 def test_websocket_refused_by_an_application_that_then_fails_stays_refused(

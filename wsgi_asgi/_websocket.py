@@ -50,6 +50,9 @@ logger = logging.getLogger("wsgi_asgi")
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
 
+# How long a client may take to answer a close over HTTP/2, see `_await_answer`.
+CLOSING_S = 10.0
+
 # Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
 NORMAL = 1000
 NO_CODE = 1005
@@ -272,6 +275,12 @@ class WebSocketExchange:
 
     async def _conclude(self, error: BaseException | None) -> None:
         """Raise what the server should log."""
+        try:
+            await self._await_answer()
+        except BaseException:
+            if error is not None:
+                self._log_lost_error(error)
+            raise
         if error is not None:
             raise raisable(error, self._settings.name)
         if self._send_error and not isinstance(self._send_error, OSError):
@@ -284,6 +293,17 @@ class WebSocketExchange:
                 )
             if not self._told:
                 raise self._send_error
+
+    async def _await_answer(self) -> None:
+        """Wait for the client's part of the close, where a server cannot do it.
+
+        Hypercorn (0.18) forgets the stream of a WebSocket as soon as this task ends.
+        What then still comes for it from the client, the answer to the close at
+        least, ends the connection with all its other streams.
+        """
+        shares = self._scope.get("http_version", "1.1") >= "2"
+        if shares and self._channel.accepted and not (self._told or self._send_error):
+            await beside(self._pump, partial(pause, CLOSING_S))
 
     def _log_lost_error(self, error: BaseException) -> None:
         logger.error(

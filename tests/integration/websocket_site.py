@@ -10,7 +10,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from conformance.live.polling import wait_until
-from conformance.live.processes import Server, running
+from conformance.live.processes import Server, running, tracebacks
 
 APP = "tests.integration.apps.websockets:app"
 
@@ -70,6 +70,11 @@ class Site:
     def stat(self, name: str) -> int:
         value: int = json.loads(self.get("/stats"))[name]
         return value
+
+    def faults(self) -> list[str]:
+        """Give the tracebacks that are ours, but for those of cancelled tasks."""
+        own = [one for one in tracebacks(self.server.log()) if "wsgi_asgi" in one]
+        return [one for one in own if "CancelledError" not in one]
 
     def wait_until_idle(self) -> None:
         wait_until(lambda: self.stat("websockets") == 0, "no WebSocket holds a thread")
