@@ -50,7 +50,7 @@ logger = logging.getLogger("wsgi_asgi")
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
 
-# How long a client may take to answer a close over HTTP/2, see `_await_answer`.
+# How long a client may take to answer a close, see `_await_answer`.
 CLOSING_S = 10.0
 
 # Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
@@ -295,14 +295,14 @@ class WebSocketExchange:
                 raise self._send_error
 
     async def _await_answer(self) -> None:
-        """Wait for the client's part of the close, where a server cannot do it.
+        """Wait for the client's part of the close, as RFC 6455 7.1.1 wants of servers.
 
-        Hypercorn (0.18) forgets the stream of a WebSocket as soon as this task ends.
-        What then still comes for it from the client, the answer to the close at
-        least, ends the connection with all its other streams.
+        Some leave it to the application, by ending the connection when this task
+        ends, or reading nothing unless `receive` is called. What then comes from the
+        client is answered by a reset, and the client never learns why it was closed.
+        Over HTTP/2 it ends the connection with all its other streams (Hypercorn 0.18).
         """
-        shares = self._scope.get("http_version", "1.1") >= "2"
-        if shares and self._channel.accepted and not (self._told or self._send_error):
+        if self._channel.accepted and not (self._told or self._send_error):
             await beside(self._pump, partial(pause, CLOSING_S))
 
     def _log_lost_error(self, error: BaseException) -> None:

@@ -116,6 +116,24 @@ def test_close_code_of_the_application_reaches_the_client(
         assert closed_by_server(client) == expected
 
 
+@pytest.mark.parametrize("path", ["/sock/bye", "/messages/bye"])
+def test_client_that_is_still_sending_learns_why_it_was_closed(
+    site: Site, path: str
+) -> None:
+    if site.lacks("patience"):
+        pytest.skip("the server ends the connection, whatever the client has to say")
+    client = websocket_client.create_connection(site.url(path), timeout=10)
+    assert client.sock
+    with contextlib.closing(client.sock):
+        site.wait_until_idle()
+        for _ in range(3):
+            client.send("a message on its way")
+            site.get("/")  # a reset would have come by then
+        opcode, data = client.recv_data()
+    code = 4001 if "sock" in path else 4003
+    assert (opcode, data[:2]) == (8, struct.pack("!H", code))
+
+
 def test_messages_before_the_close_arrive(site: Site) -> None:
     with site.connect("/sock/count") as client:
         assert [client.recv(5) for _ in range(100)] == list(map(str, range(100)))

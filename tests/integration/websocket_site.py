@@ -27,7 +27,7 @@ SERVERS = {
 # What a server itself does not pass on.
 LACKS = {
     "hypercorn": {"the client's close code"},
-    "granian": {"headers", "the client's reason"},
+    "granian": {"headers", "the client's reason", "patience"},
     "daphne": {
         *("headers", "denials", "empty messages", "16 MB", "back-pressure"),
         *("reasons", "the client's reason"),

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -67,6 +68,11 @@ def page() -> str:
     return "Here are WebSockets\n"
 
 
+@flask_app.get("/browser")
+def page_with_a_websocket() -> str:
+    return Path(__file__).with_name("websocket_page.html").read_text("utf-8")
+
+
 @flask_app.get("/stats")
 def stats() -> dict[str, int]:
     now = app.stats()
@@ -102,6 +108,12 @@ def accept_in_other_words(
     headers = [("Sec-WebSocket-Protocol", offered[-1]), ("X-Node", "7")]
     start_response("101 Switching Protocols", headers)
     environ["wsgi.websocket"].send(environ["HTTP_SEC_WEBSOCKET_KEY"])
+    return []
+
+
+def say_goodbye(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.websocket"].accept()
+    environ["wsgi.websocket"].close(4003, "so long")
     return []
 
 
@@ -161,6 +173,7 @@ def never_look(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 APPLICATIONS: dict[str, WSGIApplication] = {
     "/messages/echo": message_loop,
     "/messages/101": accept_in_other_words,
+    "/messages/bye": say_goodbye,
     "/messages/code": tell_close_code,
     "/messages/nap": take_a_nap,
     "/messages/flood": flood,
