@@ -1179,6 +1179,17 @@ def test_websocket_coroutine_that_is_thrown_away_frees_its_thread(
     run(main())
 
 
+def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    """End a loop, and all its tasks, each of which must have been cancelled."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    # All of them: gather() would return with the first.
+    loop.run_until_complete(asyncio.wait(tasks))
+    assert all(task.cancelled() for task in tasks)
+    loop.close()
+
+
 def test_websocket_whose_loop_has_stopped_frees_its_thread(
     raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1203,11 +1214,7 @@ def test_websocket_whose_loop_has_stopped_frees_its_thread(
     loop.run_until_complete(main())
     ended.wait()
     until(lambda: app.stats().websockets == 0, "no thread is held")
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop)))
-    loop.close()
+    cancel_all(loop)
 
 
 def test_websocket_send_notices_that_the_loop_has_stopped(raw: MakeAdapter) -> None:
@@ -1231,12 +1238,7 @@ def test_websocket_send_notices_that_the_loop_has_stopped(raw: MakeAdapter) -> N
     loop.run_until_complete(main())
     stopped.open()
     ended.wait()
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(asyncio.gather(*tasks))
-    loop.close()
+    cancel_all(loop)
 
 
 def test_shutdown_waits_for_websockets_and_then_closes_them_with_1001(
