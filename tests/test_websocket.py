@@ -33,6 +33,7 @@ from tests.drivers import (
 from wsgi_asgi import ClientDisconnected, Limits, WebSocketError, WsgiToAsgi
 from wsgi_asgi import _bridge as bridge
 from wsgi_asgi import _websocket as exchange
+from wsgi_asgi._port import AsyncioPort
 
 Body = Iterable[bytes]
 Talk = Callable[[Any], object]
@@ -1038,11 +1039,11 @@ def test_websocket_whose_task_is_cancelled_while_it_is_kept_logs_what_was_raised
 ) -> None:
     kept = Gate("the answer to the close is waited for")
 
-    async def pause(seconds: float) -> None:
+    async def pause(port: AsyncioPort, seconds: float) -> None:
         kept.open()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(exchange, "pause", pause)
+    monkeypatch.setattr(AsyncioPort, "pause", pause)
 
     def talk(websocket: Any) -> None:
         websocket.send("x")

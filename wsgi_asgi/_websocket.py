@@ -288,9 +288,7 @@ class WebSocketExchange:
             # left. If it has not, they were given something that they do not take:
             # Daphne knows few close codes.
             if not self._told:
-                await self._crossing.port.beside(
-                    self._pump, partial(self._crossing.port.pause, LAST_RECEIVE_S)
-                )
+                await self._hear(LAST_RECEIVE_S)
             if not self._told:
                 raise self._send_error
 
@@ -303,7 +301,12 @@ class WebSocketExchange:
         Over HTTP/2 it ends the connection with all its other streams (Hypercorn 0.18).
         """
         if self._channel.accepted and not (self._told or self._send_error):
-            await beside(self._pump, partial(pause, CLOSING_S))
+            await self._hear(CLOSING_S)
+
+    async def _hear(self, seconds: float) -> None:
+        """Receive until the client has left, for so many seconds."""
+        port = self._crossing.port
+        await port.beside(self._pump, partial(port.pause, seconds))
 
     def _log_lost_error(self, error: BaseException) -> None:
         logger.error(
