@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from wsproto.events import CloseConnection, Pong
@@ -22,12 +23,15 @@ pytestmark = pytest.mark.integration
 
 # Of windows of 64 KiB, which is what h2 begins with (RFC 9113 6.9.2).
 LARGE_BYTES = 4 << 20
+SERVERS = ("hypercorn", "hypercorn-trio")
 ECHOES = ("/sock/echo", "/messages/echo", "/ping/echo")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serving("hypercorn", tmp_path_factory.mktemp("http2")) as site:
+@pytest.fixture(scope="module", params=SERVERS)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    with serving(request.param, tmp_path_factory.mktemp("http2")) as site:
         yield site
         site.wait_until_idle()
         traces = tracebacks(site.server.log())
@@ -236,12 +240,10 @@ def test_more_websockets_than_allowed_are_refused(
     site.wait_until_idle()
 
 
-def test_server_with_open_websockets_ends(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    directory = tmp_path_factory.mktemp("http2-ending")
+@pytest.mark.parametrize("server", SERVERS)
+def test_server_with_open_websockets_ends(server: str, tmp_path: Path) -> None:
     with (
-        serving("hypercorn", directory) as site,
+        serving(server, tmp_path) as site,
         Http2Connection(site.server.port) as connection,
     ):
         for path in (*ECHOES, "/messages/never"):

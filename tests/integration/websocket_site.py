@@ -20,6 +20,7 @@ SERVERS = {
     "uvicorn-sansio": ("uvicorn-httptools-uvloop", {"UVICORN_WS": "websockets-sansio"}),
     "uvicorn-wsproto": ("uvicorn-h11", {"UVICORN_WS": "wsproto"}),
     "hypercorn": ("hypercorn", {}),
+    "hypercorn-trio": ("hypercorn-trio", {}),
     "granian": ("granian", {}),
     "daphne": ("daphne", {}),
     "gunicorn": ("gunicorn", {}),
@@ -27,6 +28,7 @@ SERVERS = {
 # What a server itself does not pass on.
 LACKS = {
     "hypercorn": {"the client's close code"},
+    "hypercorn-trio": {"the client's close code"},
     "granian": {"headers", "the client's reason", "patience"},
     "daphne": {
         *("headers", "denials", "empty messages", "16 MB", "back-pressure"),
