@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,26 +34,64 @@ def site(
         site.wait_until_idle()
 
 
-@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
-def test_messages_of_all_sizes_come_back(site: Site, path: str) -> None:
+Exchange = Callable[[str | bytes], str | bytes]
+
+
+@contextlib.contextmanager
+def client_of_websockets(site: Site, path: str) -> Iterator[Exchange]:
+    def exchange(message: str | bytes) -> str | bytes:
+        client.send(message)
+        return client.recv(10)
+
     with site.connect(path) as client:
-        for message in ("a", b"\0", "é" * 100, b"\xff" * 125, "x" * 126):
+        yield exchange
+
+
+@contextlib.contextmanager
+def client_of_websocket_client(site: Site, path: str) -> Iterator[Exchange]:
+    def exchange(message: str | bytes) -> str | bytes:
+        if isinstance(message, str):
             client.send(message)
-            assert client.recv(10) == message
+        else:
+            client.send_binary(message)
+        return client.recv()
+
+    client = websocket_client.create_connection(site.url(path), timeout=10)
+    yield exchange
+    client.close()
+
+
+with_each_client = pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(client_of_websockets, id="websockets"),
+        pytest.param(client_of_websocket_client, id="websocket-client"),
+    ],
+)
+Connect = Callable[[Site, str], contextlib.AbstractContextManager[Exchange]]
+
+
+@with_each_client
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
+def test_messages_of_all_sizes_come_back(
+    site: Site, path: str, connect: Connect
+) -> None:
+    with connect(site, path) as exchange:
+        for message in ("a", b"\0", "é" * 100, b"\xff" * 125, "x" * 126):
+            assert exchange(message) == message
         for size in (65535, 65536, 1_000_000):
-            client.send(bytes(size))
-            assert client.recv(10) == bytes(size)
+            assert exchange(bytes(size)) == bytes(size)
     site.wait_until_idle()
 
 
+@with_each_client
 @pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
-def test_empty_messages_come_back(site: Site, path: str) -> None:
+def test_empty_messages_come_back(site: Site, path: str, connect: Connect) -> None:
     if site.lacks("empty messages"):
         pytest.skip("the server drops them")
-    with site.connect(path) as client:
+    with connect(site, path) as exchange:
         for message in ("", b""):
-            client.send(message)
-            assert client.recv(10) == message
+            assert exchange(message) == message
 
 
 @pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
@@ -221,21 +259,60 @@ def test_more_websockets_than_allowed_are_refused(site: Site) -> None:
     site.wait_until_idle()
 
 
-@pytest.mark.parametrize(
-    "transports",
-    [["websocket"], ["polling"], ["polling", "websocket"]],
-    ids=["websocket", "polling", "upgrade"],
-)
-def test_flask_socketio_is_spoken_to(site: Site, transports: list[str]) -> None:
+TRANSPORTS = {
+    "websocket": ["websocket"],
+    "polling": ["polling"],
+    "upgrade": ["polling", "websocket"],
+}
+# Where Flask-SocketIO is, and where python-socketio without it.
+SOCKETIO_PATHS = ("socket.io", "plain.io")
+
+
+@contextlib.contextmanager
+def socketio_client(
+    site: Site, path: str, transport: str
+) -> Iterator[socketio.SimpleClient]:
+    """Connect by a transport, and wait for its upgrade if it has one."""
     client = socketio.SimpleClient()
-    client.connect(site.server.url, transports=transports, wait_timeout=10)
-    assert client.call("shout", "hey", timeout=10) == "http: hey"
-    assert client.receive(timeout=10) == ["heard", "HEY"]
-    data = bytes(range(256)) * 500
-    assert client.call("blob", data, timeout=10) == data[::-1]
-    if "websocket" in transports:
-        wait_until(lambda: client.transport == "websocket", "it is upgraded")
-    client.disconnect()
+    client.connect(
+        site.server.url,
+        transports=TRANSPORTS[transport],
+        socketio_path=path,
+        wait_timeout=10,
+    )
+    try:
+        if transport == "upgrade":
+            wait_until(lambda: client.transport == "websocket", "it is upgraded")
+        yield client
+    finally:
+        client.disconnect()
+
+
+@pytest.mark.parametrize("path", SOCKETIO_PATHS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_socketio_is_spoken_to(site: Site, path: str, transport: str) -> None:
+    gone = site.stat("departures")
+    with socketio_client(site, path, transport) as client:
+        spoken = "polling" if transport == "polling" else "websocket"
+        assert client.call("shout", "hey", timeout=10) == f"{spoken}: hey"
+        assert client.receive(timeout=10) == ["heard", "HEY"]
+        data = bytes(range(256)) * 500
+        assert client.call("blob", data, timeout=10) == data[::-1]
+        assert client.transport == spoken
+    wait_until(lambda: site.stat("departures") == gone + 1, "the server is told")
+
+
+@pytest.mark.parametrize("path", SOCKETIO_PATHS)
+def test_socketio_tells_clients_of_all_transports(site: Site, path: str) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socketio_client(site, path, transport))
+            for transport in TRANSPORTS
+        ]
+        for number, speaker in enumerate(clients):
+            speaker.emit("tell all", f"news {number}")
+            for client in clients:
+                assert client.receive(timeout=10) == ["told", f"news {number}"]
 
 
 @pytest.fixture(params=SERVERS)

@@ -8,6 +8,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import simple_websocket
+import socketio as socketio_package
 from asgiref.sync import async_to_sync
 from flask import Flask, abort, request
 from flask_sock import Sock
@@ -76,18 +77,59 @@ def page_with_a_websocket() -> str:
 @flask_app.get("/stats")
 def stats() -> dict[str, int]:
     now = app.stats()
-    return {"websockets": now.websockets, "busy": now.busy, "rejected": now.rejected}
+    return {
+        "websockets": now.websockets,
+        "busy": now.busy,
+        "departures": len(departures),
+    }
 
 
 @socketio.on("shout")
 def shout(words: str) -> str:
     emit("heard", words.upper())
-    return f"{request.environ['wsgi.url_scheme']}: {words}"
+    return f"{socketio.server.transport(request.sid)}: {words}"  # type: ignore[attr-defined]  # of Flask-SocketIO
 
 
 @socketio.on("blob")
 def blob(data: bytes) -> bytes:
     return data[::-1]
+
+
+@socketio.on("tell all")
+def tell_all(words: str) -> None:
+    socketio.start_background_task(socketio.emit, "told", words)
+
+
+@socketio.on("disconnect")
+def disconnect(reason: str) -> None:
+    departures.append(reason)
+
+
+departures: list[str] = []
+
+# The same without Flask-SocketIO.
+plain_socketio = socketio_package.Server(async_mode="threading")
+
+
+@plain_socketio.on("shout")
+def plain_shout(sid: str, words: str) -> str:
+    plain_socketio.emit("heard", words.upper(), to=sid)
+    return f"{plain_socketio.transport(sid)}: {words}"
+
+
+@plain_socketio.on("blob")
+def plain_blob(sid: str, data: bytes) -> bytes:
+    return data[::-1]
+
+
+@plain_socketio.on("tell all")
+def plain_tell_all(sid: str, words: str) -> None:
+    plain_socketio.start_background_task(plain_socketio.emit, "told", words)
+
+
+@plain_socketio.on("disconnect")
+def plain_disconnect(sid: str, reason: str) -> None:
+    departures.append(reason)
 
 
 def message_loop(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -182,6 +224,7 @@ APPLICATIONS: dict[str, WSGIApplication] = {
     "/last-close": last_close,
     "/flooded": tell_flooded,
     "/ping/echo": pinging_app,
+    "/plain.io/": socketio_package.WSGIApp(plain_socketio, socketio_path="plain.io"),
 }
 
 
