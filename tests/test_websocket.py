@@ -742,8 +742,9 @@ def test_websocket_closed_by_the_application_is_closed_for_it(
         websocket.close(4001, "bye")
         assert websocket.closed
         websocket.close(4002)
-        with pytest.raises(WebSocketError, match="closed"):
-            websocket.send("x")
+        for data in ("x", bytearray(b"x"), None):
+            with pytest.raises(WebSocketError, match="closed"):
+                websocket.send(data)
         with pytest.raises(WebSocketError, match="closed"):
             websocket.receive()
 

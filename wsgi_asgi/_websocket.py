@@ -15,7 +15,7 @@ Granian's close waits for it, and the client would learn of neither.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -157,7 +157,8 @@ class WebSocketExchange:
                 raise _FULL
         except RequestRefused as refusal:
             settings.rejected += 1
-            await self._send_all(build_denial(self._scope, build_refusal(refusal)))
+            for message in build_denial(self._scope, build_refusal(refusal)):
+                await self._send_one(message)
             return
         try:
             await self._converse()
@@ -193,19 +194,20 @@ class WebSocketExchange:
 
     async def _deliver(self) -> None:
         """Send messages, until it is a turn's time, or the pump's, or the end."""
-        crossing = self._crossing
+        crossing, pending = self._crossing, self._pending
         while True:
-            ended = crossing.ended  # read first: after it nothing is put out
-            self._pending.extend(crossing.take())
-            if self._pending:
-                message, size = self._pending.popleft()
+            while pending:
+                message, size = pending.popleft()
                 if message["type"] != "websocket.send":
                     self._turn = message
                     return
                 try:
-                    await self._send_all([message])
+                    await self._send_one(message)
                 finally:
                     crossing.taken(size)
+            ended = crossing.ended  # read first: after it nothing is put out
+            if items := crossing.take():
+                pending.extend(items)
             elif ended:
                 self._done = True
                 return
@@ -219,21 +221,20 @@ class WebSocketExchange:
                 await crossing.wait()
 
     async def _take_turn(self, message: Message) -> None:
-        await self._send_all([message])
+        await self._send_one(message)
         if message["type"] == "websocket.accept":
             self._listening = not self._over
         elif message["type"] != f"{DENIAL}.start":
             self._end(message.get("code", NORMAL), message.get("reason", ""))
 
-    async def _send_all(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            if self._over:
-                return
-            try:
-                await self._send(message)
-            except Exception as error:
-                self._send_error = error
-                self._end(LOST, "")
+    async def _send_one(self, message: Message) -> None:
+        if self._over:
+            return
+        try:
+            await self._send(message)
+        except Exception as error:
+            self._send_error = error
+            self._end(LOST, "")
 
     async def _pump(self) -> bool:
         """Receive as the application takes it, until the client leaves."""
