@@ -21,7 +21,7 @@ def make_wsgi() -> Callable[[dict[str, Any], StartResponse], Iterable[bytes]]:
     """Make the WSGI application of all paths."""
     flask = application("flask").load()
     routes = {"/": application("trivial").load(), "/file": flask}
-    for name in ("sleeping", "flask", "django"):
+    for name in ("sleeping", "flask", "django", "messages", "flask-sock"):
         one = application(name)
         routes[one.path] = flask if name == "flask" else one.load()
 
