@@ -33,6 +33,7 @@ check: lint types docs test suite conformance-selftest lowest
 
 suite: $(READY)  ## the specifications, clause by clause, on our adapter
 	$(BIN)/python -m conformance --strict
+	$(BIN)/python -m conformance --strict --loop trio
 
 FOUND := docs/_build/conformance
 PAGE := docs/reference/conformance
