@@ -31,7 +31,7 @@ lowest: .venv-lowest/.ready  ## what asgiref and typing-extensions decide, on th
 
 check: lint types docs test suite conformance-selftest lowest
 
-suite: $(READY)  ## the specifications, clause by clause, on our adapter
+suite: $(READY)  ## the specifications, clause by clause, on our adapter, on each loop
 	$(BIN)/python -m conformance --strict
 	$(BIN)/python -m conformance --strict --loop trio
 

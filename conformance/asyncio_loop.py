@@ -86,7 +86,7 @@ class AsyncioLoop(Loop):
 
     def tasks(self) -> set[Any]:
         """Give all tasks of the loop that are not over; on the loop."""
-        return asyncio.all_tasks()
+        return asyncio.all_tasks(self._loop)
 
     async def strays(self, tasks: Collection[Any]) -> list[str]:
         """Name all of them: what is to be done later is no task of asyncio."""

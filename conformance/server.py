@@ -129,7 +129,7 @@ class Exchange:
         self._coroutines = coroutines
         self._sends = 0
         self._failure: tuple[int, BaseException] | None = None
-        self._stalls: dict[int, Gate] = {}
+        self._stalls: dict[int, list[Gate]] = {}
         self._awaited: set[str] = set()
         self._watched: list[tuple[Callable[[], object], Gate]] = []
         self._watch_lock = threading.Lock()
@@ -142,9 +142,17 @@ class Exchange:
         """Have send() raise at its n-th call, and ever after."""
         self._failure = (number, error)
 
-    def stall_send(self, number: int) -> Gate:
-        """Have the n-th send() accept its message and then wait for the gate given."""
-        return self._stalls.setdefault(number, Gate())
+    def stall_send(self, number: int, *, for_good: bool = False) -> Gate:
+        """Have the n-th send() accept its message and then wait for the gate given.
+
+        Args:
+            number: Which.
+            for_good: Wait for it also when the client has left, as servers do that
+                wait for a client to read.
+        """
+        gate = Gate()
+        self._stalls[number] = [gate] if for_good else [gate, self.left]
+        return gate
 
     def when(self, condition: Callable[[], object]) -> Gate:
         """Give a gate that opens once something is true of this exchange."""
@@ -260,7 +268,7 @@ class Exchange:
                 return
             self._accept(message)
             if number in self._stalls:
-                await self._loop.first_open(self._stalls[number], self.left)
+                await self._loop.first_open(*self._stalls[number])
 
     def _accept(self, message: Message) -> None:
         if isinstance(message, dict) and "headers" in message:

@@ -40,11 +40,16 @@ class TrioLoop(Loop):
         There are no complaints: trio raises what nobody takes.
         """
 
-        async def live() -> None:
+        async def host(task_status: trio.TaskStatus[trio.Nursery]) -> None:
             async with trio.open_nursery() as nursery:
-                # Not cancelled with the others by `end_tasks`.
-                with trio.CancelScope(shield=True):
-                    await main(TrioLoop(nursery))
+                task_status.started(nursery)
+                await trio.sleep_forever()
+
+        async def live() -> None:
+            async with trio.open_nursery() as apart:
+                # `end_tasks` cancels this one, and main goes on.
+                nursery = await apart.start(host)
+                await main(TrioLoop(nursery))
                 nursery.cancel_scope.cancel()
 
         trio.run(live)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -593,6 +594,38 @@ async def live(loop):
 find_loop(sys.argv[2]).run(live)
 """
 
+# An application that is called by then goes on when its loop is over.
+_OUTLIVING = """
+import sys, threading
+from conformance.adapters import import_target
+from conformance.apps import begin
+from conformance.exchanges import HttpExchange
+from conformance.gate import Gate, come_to_rest
+from conformance.loops import find_loop
+from conformance.timing import EXCHANGE_S
+
+inside, over = Gate(), Gate()
+
+def app(environ, start_response):
+    inside.open()
+    over.wait(EXCHANGE_S)
+    begin(start_response)
+    return [b"late"]
+
+async def live(loop):
+    adapter = import_target(sys.argv[1])(app)
+    exchange = HttpExchange()
+    loop.start(exchange.run(adapter, loop))
+    await loop.first_open(inside)
+    exchange.cancel()
+    await loop.first_open(exchange.returned)
+    await loop.end_tasks()
+
+find_loop(sys.argv[2]).run(live)
+over.open()
+come_to_rest(threading.active_count)
+"""
+
 
 def _ended_process(bench: Bench, script: str) -> "subprocess.CompletedProcess[str]":
     """Run a script in a process of its own, which must end by itself."""
@@ -618,12 +651,22 @@ def _ended_process(bench: Bench, script: str) -> "subprocess.CompletedProcess[st
         fail(f"the process had not ended after {EXCHANGE_S * 2:g} s")
 
 
+def _expect_silence(ended: "subprocess.CompletedProcess[str]") -> None:
+    lines = (ended.stderr + ended.stdout).splitlines()
+    words = [line.strip() for line in lines if re.search(r"\w", line)]
+    expect(ended.returncode == 0 and not words, f"it ended with {words[-1:]}")
+
+
 @check("PRACTICE-exit-01")
 def process_exits(bench: Bench) -> None:
     """A process that has served requests exits promptly, and says nothing."""
-    ended = _ended_process(bench, _SERVED)
-    words = (ended.stderr + ended.stdout).strip().splitlines()
-    expect(ended.returncode == 0 and not words, f"it ended with {words[-1:]}")
+    _expect_silence(_ended_process(bench, _SERVED))
+
+
+@check("PRACTICE-exit-01")
+def process_exits_after_a_late_answer(bench: Bench) -> None:
+    """A process says nothing of an application that has outlived its event loop."""
+    _expect_silence(_ended_process(bench, _OUTLIVING))
 
 
 @check("PRACTICE-exit-02")
