@@ -22,7 +22,16 @@ from conformance.checking import Failed, fail
 from conformance.gate import Gate
 from conformance.timing import EXCHANGE_S, HAPPENS_S
 
-__all__ = ["ASYNCIO", "LOOPS", "Complain", "Event", "Loop", "LoopThread", "find_loop"]
+__all__ = [
+    "ASYNCIO",
+    "LOOPS",
+    "TRIO",
+    "Complain",
+    "Event",
+    "Loop",
+    "LoopThread",
+    "find_loop",
+]
 
 T = TypeVar("T")
 
