@@ -62,6 +62,14 @@ def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [body]
 
 
+def messages(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Send back what comes by WebSocket."""
+    websocket = environ["wsgi.websocket"]
+    for message in websocket:
+        websocket.send(message)
+    return []
+
+
 # What the limits send for a request with this query and body.
 Answer = Callable[[bytes, Iterable[bytes]], Iterable[bytes]]
 
@@ -88,6 +96,12 @@ def _flask() -> WSGIApplication:
     return flask_application()
 
 
+def _flask_sock() -> WSGIApplication:
+    from benchmarks.frameworks import flask_sock_application
+
+    return flask_sock_application()
+
+
 def _django() -> WSGIApplication:
     from benchmarks.frameworks import django_application
 
@@ -107,6 +121,8 @@ APPLICATIONS = {
     "sleeping": Application("/sleep", lambda: sleeping),
     "flask": Application("/flask", _flask),
     "django": Application("/django", _django),
+    "messages": Application("/messages", lambda: messages),
+    "flask-sock": Application("/flask-sock", _flask_sock),
 }
 
 

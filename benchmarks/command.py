@@ -12,7 +12,13 @@ from pathlib import Path
 
 from benchmarks import wrk
 from benchmarks.contenders import OURS
-from benchmarks.entrants import Entrant, cases_with, entrants
+from benchmarks.entrants import (
+    WEBSOCKET_CASES,
+    Entrant,
+    cases_with,
+    entrants,
+    websocket_entrants,
+)
 from benchmarks.plot import PlotError, draw
 from benchmarks.process import Plan, contenders_of, measure_case, plan_cases
 from benchmarks.report import show_case, show_results
@@ -183,6 +189,14 @@ def _served(
         ]
         if cases:
             yield from measure_group(cases, asked, processes, plan, directory)
+    cases = [one for one in WEBSOCKET_CASES if options.case in one.name]
+    if cases:
+        asked = [
+            one
+            for one in websocket_entrants()
+            if _wanted(options, one.name, one.adapter == OURS)
+        ]
+        yield from measure_group(cases, asked, 1, plan, directory)
 
 
 def _asks(options: argparse.Namespace, entrant: Entrant) -> bool:

@@ -1,4 +1,4 @@
-"""A Flask and a Django application, as small as a project of theirs can be.
+"""Flask and Django applications, as small as a project of theirs can be.
 
 Django has the middleware that `django-admin startproject` writes, less what needs a
 database. Neither reads a file or has a template: measured is the way to a view.
@@ -9,7 +9,12 @@ from wsgiref.types import WSGIApplication
 
 from benchmarks.applications import HELLO
 
-__all__ = ["FILE_VARIABLE", "django_application", "flask_application"]
+__all__ = [
+    "FILE_VARIABLE",
+    "django_application",
+    "flask_application",
+    "flask_sock_application",
+]
 
 # The environment variable that names the file to be downloaded.
 FILE_VARIABLE = "BENCHMARK_FILE"
@@ -29,6 +34,23 @@ def flask_application() -> WSGIApplication:
     def file() -> Response:
         return send_file(os.environ[FILE_VARIABLE], "application/octet-stream")
 
+    return app
+
+
+def flask_sock_application() -> WSGIApplication:
+    """Make a Flask application that sends back what comes by WebSocket."""
+    from flask import Flask
+    from flask_sock import Sock
+    from simple_websocket import Server
+
+    app = Flask("benchmarks")
+    sock = Sock(app)
+
+    def echo(websocket: Server) -> None:
+        while True:
+            websocket.send(websocket.receive())
+
+    sock.route("/flask-sock")(echo)
     return app
 
 

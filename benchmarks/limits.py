@@ -3,6 +3,8 @@
 `no hop` answers on the event loop, so it shows what the client itself costs. `bare
 hop` makes its answer in a thread, by one `run_in_executor` for a request, and sends
 it from the loop. An adapter does more than that, but can wake the loop less often.
+
+Both send back what comes by WebSocket, whatever the path.
 """
 
 import asyncio
@@ -29,8 +31,11 @@ class Limit:
         self._hop = hop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await self._echo(receive, send)
+            return
         if scope["type"] != "http":
-            raise ValueError("only http")
+            raise ValueError("neither http nor websocket")
         body = await _read(receive)
         query = scope["query_string"]
         chunks: Iterable[bytes]
@@ -40,6 +45,16 @@ class Limit:
         else:
             chunks = self._answer(query, body)
         await _send(send, chunks)
+
+    async def _echo(self, receive: Any, send: Any) -> None:
+        loop = asyncio.get_running_loop()
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            text = message["text"]
+            if self._hop:
+                text = await loop.run_in_executor(None, str, text)
+            await send({"type": "websocket.send", "text": text})
 
 
 async def _read(receive: Any) -> list[bytes]:

@@ -24,6 +24,7 @@ STYLES = {
     "hypercorn": ("#E69F00", "D"),
     "bare hop": ("#777777", "|"),
     "gunicorn gthread": ("#56B4E9", "P"),
+    "gunicorn gthread 40": ("#56B4E9", "p"),
     "granian WSGI": ("#8C564B", "X"),
     "waitress": ("#999933", "*"),
     OURS: ("#000000", "o"),

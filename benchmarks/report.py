@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from benchmarks.contenders import CONTENDERS, OURS
 from benchmarks.growth import Series, find_series
 from benchmarks.results import CaseResult, Results
-from benchmarks.servers import WSGI_SERVERS
+from benchmarks.servers import WEBSOCKET_SERVER, WSGI_SERVERS
 from benchmarks.statistics import Spread, median
 from benchmarks.targets import TARGETS, judge
 
 __all__ = ["show_case", "show_results", "show_targets"]
 
-_ORDER = [*(one.name for one in CONTENDERS), *(kind.name for kind in WSGI_SERVERS)]
+_NATIVE = (*WSGI_SERVERS, WEBSOCKET_SERVER)
+_ORDER = [*(one.name for one in CONTENDERS), *(kind.name for kind in _NATIVE)]
 
 
 def _number(value: float) -> str:
@@ -145,9 +146,7 @@ def _conditions(results: Results) -> str:
     machine = ", ".join(f"{key} {value}" for key, value in results.machine.items())
     versions = ", ".join(f"{key} {value}" for key, value in results.versions.items())
     settings = ", ".join(f"{key} {value}" for key, value in results.settings.items())
-    threads = ", ".join(
-        f"{one.name} {one.threads}" for one in (*CONTENDERS, *WSGI_SERVERS)
-    )
+    threads = ", ".join(f"{one.name} {one.threads}" for one in (*CONTENDERS, *_NATIVE))
     return (
         f"Machine: {machine}.\n\nVersions: {versions}.\n\nRun: {settings}.\n\n"
         f"Threads that run applications: {threads}."

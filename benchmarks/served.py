@@ -3,9 +3,9 @@
 All servers of a group run from its beginning to its end, and are asked in turns, in
 an order shuffled for each round by a fixed seed; those that are not asked are idle.
 Each has its interpreter, its applications and its threads to itself, so a round of
-one does nothing to another. wrk has one thread, which on a machine of two
-processors leaves the other to the server; with two server processes it takes its
-time from them, from all contenders alike.
+one does nothing to another. wrk has one thread, and so has the client of WebSockets,
+which on a machine of two processors leaves the other to the server; with two server
+processes it takes its time from them, from all contenders alike.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client import WrongAnswer
-from benchmarks.contenders import LIMITS, OURS
+from benchmarks.contenders import OURS
 from benchmarks.download import download, write_file
+from benchmarks.echo import echo
 from benchmarks.entrants import Entrant, ServedCase, setting_of
 from benchmarks.frameworks import FILE_VARIABLE
 from benchmarks.results import CaseResult, Trouble, TroubleKind
@@ -64,6 +65,10 @@ class _Group:
         self.dead: dict[Entrant, Trouble] = {}
         self.plan = plan
         self.file = directory / "file.bin"
+        # The servers' own, since no server is given the path of a temporary file, and
+        # the one that is asked for stands for one that has come to stay.
+        self.temporary = directory / "temporary"
+        self.temporary.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
     def running(
@@ -74,6 +79,7 @@ class _Group:
                 variables = {
                     CONTENDER_VARIABLE: entrant.adapter,
                     FILE_VARIABLE: str(self.file),
+                    "TMPDIR": str(self.temporary),
                 }
                 log = directory / f"server-{processes}-{number}.log"
                 server = start(entrant.server, processes, variables, log)
@@ -140,8 +146,9 @@ class _Rounds:
     def _warm_up(self, entrant: Entrant) -> None:
         if not self._case.connections:
             return
-        port = self._group.servers[entrant].port
-        self._sizes[entrant] = fetch(port, self._case.path)
+        if not self._case.websocket:
+            port = self._group.servers[entrant].port
+            self._sizes[entrant] = fetch(port, self._case.path)
         self._ask(entrant, WARM_UP_S)
 
     def _measure(self, entrant: Entrant) -> None:
@@ -157,6 +164,8 @@ class _Rounds:
 
     def _ask(self, entrant: Entrant, seconds: float) -> tuple[float, dict[str, float]]:
         port, case = self._group.servers[entrant].port, self._case
+        if case.websocket:
+            return echo(port, case.path, case.connections, seconds)
         size = self._sizes[entrant]
         return run_wrk(port, case.path, case.connections, seconds, size)
 
@@ -169,7 +178,7 @@ class _Rounds:
                 setting=setting_of(kind.name, processes),
                 name=self._case.name,
                 title=self._case.title.format(size=plan.file_bytes // 1_000_000),
-                unit="requests" if self._case.connections else "MB",
+                unit=self._case.unit,
                 units=1 if self._case.connections else plan.file_bytes / 1e6,
             )
             for entrant in {**self.rates, **self.troubles}:
@@ -210,6 +219,5 @@ def measure_group(
     with group.running(asked, processes, directory):
         for case in cases:
             rounds = _Rounds(group, case)
-            able = [one for one in asked if case.limits or one.adapter not in LIMITS]
-            rounds.run(able)
+            rounds.run([one for one in asked if case.can_be_answered_by(one)])
             yield from rounds.results(processes)

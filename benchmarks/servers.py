@@ -22,6 +22,7 @@ from benchmarks.wrk import fetch
 
 __all__ = [
     "ASGI_SERVERS",
+    "WEBSOCKET_SERVER",
     "WSGI_SERVERS",
     "Server",
     "ServerKind",
@@ -72,12 +73,15 @@ def _granian(interface: str, target: str) -> Callable[[int, int], list[str]]:
     return command
 
 
-def _gunicorn(port: int, processes: int) -> list[str]:
-    return [
-        *("gunicorn", "benchmarks.site:make_wsgi()", "-k", "gthread"),
-        *("--threads", "10", "--workers", str(processes)),
-        *("--bind", f"127.0.0.1:{port}", "--no-control-socket"),
-    ]
+def _gunicorn(threads: str) -> Callable[[int, int], list[str]]:
+    def command(port: int, processes: int) -> list[str]:
+        return [
+            *("gunicorn", "benchmarks.site:make_wsgi()", "-k", "gthread"),
+            *("--threads", threads, "--workers", str(processes)),
+            *("--bind", f"127.0.0.1:{port}", "--no-control-socket"),
+        ]
+
+    return command
 
 
 def _waitress(port: int, processes: int) -> list[str]:
@@ -92,7 +96,7 @@ ASGI_SERVERS = (
     ServerKind("granian", _granian("asgi", "benchmarks.site:make_asgi")),
 )
 WSGI_SERVERS = (
-    ServerKind("gunicorn gthread", _gunicorn, "10"),
+    ServerKind("gunicorn gthread", _gunicorn("10"), "10"),
     ServerKind(
         "granian WSGI",
         _granian("wsgi", "benchmarks.site:make_wsgi"),
@@ -100,6 +104,9 @@ WSGI_SERVERS = (
     ),
     ServerKind("waitress", _waitress, "4", processes=False),
 )
+
+# For WebSockets, each of which holds a thread there: as many as the adapter's default.
+WEBSOCKET_SERVER = ServerKind("gunicorn gthread 40", _gunicorn("40"), "40")
 
 
 class StartError(Exception):

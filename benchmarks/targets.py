@@ -59,6 +59,10 @@ TARGETS = (
     Target(_UVICORN, "sleep-256", TAIL, 2),
     *_targets("behind granian", "file", a2wsgi=15),
     *_targets(_UVICORN, "file", a2wsgi=10),
+    *_targets(_UVICORN, "messages-1", no_hop=0.5),
+    *_targets(_UVICORN, "messages-16", no_hop=0.5),
+    *_targets(_UVICORN, "flask-sock-1", gunicorn_gthread_40=1),
+    *_targets(_UVICORN, "flask-sock-16", gunicorn_gthread_40=1),
 )
 
 

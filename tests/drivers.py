@@ -660,12 +660,16 @@ class WebSocketServer(Server):
 
     Attributes:
         accepted: Open when the application has accepted.
-        over: Open when nothing more can be sent.
+        over: Open when nothing more can be sent. From then on receive() reports a
+            disconnect, unless `tells_end` is false.
+        tells_end: See `over`.
     """
 
     ends_with = "websocket.disconnect"
 
-    def __init__(self, *steps: Step, denial: bool = True, **scope: Any) -> None:
+    def __init__(
+        self, *steps: Step, denial: bool = True, tells_end: bool = True, **scope: Any
+    ) -> None:
         extensions: Scope = {"websocket.http.response": {}} if denial else {}
         usual = {"scheme": "ws", "subprotocols": [], "extensions": extensions}
         made = make_scope(type="websocket", **usual | scope)
@@ -673,6 +677,8 @@ class WebSocketServer(Server):
         super().__init__(made, *(steps or [connect()]))
         self.accepted = Gate("the WebSocket is accepted")
         self.over = Gate("the WebSocket is closed or refused")
+        if tells_end:
+            self._ends.append(self.over)
         self._state = "connecting"
 
     @property

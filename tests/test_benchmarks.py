@@ -1,6 +1,8 @@
+import contextlib
 import re
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,16 @@ from benchmarks.cases import CASES, GROWTH, HUGE, Case, Growth
 from benchmarks.client import WrongAnswer
 from benchmarks.contenders import CONTENDERS, OURS
 from benchmarks.download import download, write_file
-from benchmarks.entrants import SERVED_CASES, Entrant, entrants, setting_of
+from benchmarks.echo import echo
+from benchmarks.entrants import (
+    SERVED_CASES,
+    WEBSOCKET_CASES,
+    Entrant,
+    ServedCase,
+    entrants,
+    setting_of,
+    websocket_entrants,
+)
 from benchmarks.frameworks import FILE_VARIABLE
 from benchmarks.growth import find_series
 from benchmarks.plot import draw
@@ -314,19 +325,29 @@ def test_the_command_line_refuses_a_file_of_something_else(
 # Cases and targets.
 
 
-def test_names_of_cases_are_unique() -> None:
-    names = [case.name for case in (*CASES, *GROWTH, *HUGE)]
+@pytest.mark.parametrize(
+    "cases",
+    [(*CASES, *GROWTH, *HUGE), (*SERVED_CASES, *WEBSOCKET_CASES)],
+    ids=["in process", "served"],
+)
+def test_names_of_cases_are_unique(cases: Sequence[Case | ServedCase]) -> None:
+    names = [case.name for case in cases]
     assert len(set(names)) == len(names)
 
 
 def served_settings() -> dict[tuple[str, str], list[str]]:
-    alone = entrants(1)
     return {
         (setting_of(kind.name, 1), case.name): [
-            one.label for one in alone if one.server == kind or not one.adapter
+            one.label
+            for one in asked
+            if case.can_be_answered_by(one) and (one.server == kind or not one.adapter)
         ]
         for kind in ASGI_SERVERS
-        for case in SERVED_CASES
+        for cases, asked in (
+            (SERVED_CASES, entrants(1)),
+            (WEBSOCKET_CASES, websocket_entrants()),
+        )
+        for case in cases
     }
 
 
@@ -414,6 +435,59 @@ def test_a_server_answers_all_that_is_asked_of_it(tmp_path: Path) -> None:
             download(server.port, "/nowhere", 1, within=10)
     finally:
         server.stop()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("entrant", websocket_entrants(), ids=lambda one: one.name)
+def test_a_server_sends_messages_back(entrant: Entrant, tmp_path: Path) -> None:
+    variables = {CONTENDER_VARIABLE: entrant.adapter}
+    server = start(entrant.server, 1, variables, tmp_path / "server.log")
+    try:
+        server.wait_until_it_answers()
+        for case in WEBSOCKET_CASES:
+            if case.can_be_answered_by(entrant):
+                rate, times = echo(server.port, case.path, case.connections, 0.05)
+                assert rate > 0
+                assert 0 < times["p50"] <= times["p90"] <= times["p99"]
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes) -> Iterator[int]:
+    """Be a server that has its answers ready, and then nothing to say."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for data in answers:
+                    connection.recv(4096)
+                    connection.sendall(data)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        pytest.param([b"HTTP/1.1 404 Not Found\r\n\r\n"], "404", id="refused"),
+        pytest.param([b"HTTP/1.1"], "HTTP/1.1", id="half a handshake"),
+        pytest.param([UPGRADE, b"\x81\x05Hello"], "Hello", id="another message"),
+        pytest.param([UPGRADE, b"\x81\x20a mess"], "a mess", id="half a message"),
+    ],
+)
+def test_messages_that_do_not_come_back_are_no_rate(
+    answers: list[bytes], text: str
+) -> None:
+    with answering(*answers) as port, pytest.raises(WrongAnswer, match=text):
+        echo(port, "/", 1, 0.01)
 
 
 def test_a_run_without_wrk_says_so(

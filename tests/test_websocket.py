@@ -32,6 +32,8 @@ from tests.drivers import (
 )
 from wsgi_asgi import ClientDisconnected, Limits, WebSocketError, WsgiToAsgi
 from wsgi_asgi import _bridge as bridge
+from wsgi_asgi import _websocket as exchange
+from wsgi_asgi._port import AsyncioPort
 
 Body = Iterable[bytes]
 Talk = Callable[[Any], object]
@@ -740,8 +742,9 @@ def test_websocket_closed_by_the_application_is_closed_for_it(
         websocket.close(4001, "bye")
         assert websocket.closed
         websocket.close(4002)
-        with pytest.raises(WebSocketError, match="closed"):
-            websocket.send("x")
+        for data in ("x", bytearray(b"x"), None):
+            with pytest.raises(WebSocketError, match="closed"):
+                websocket.send(data)
         with pytest.raises(WebSocketError, match="closed"):
             websocket.receive()
 
@@ -964,6 +967,104 @@ def test_websocket_that_left_before_the_server_complained_is_no_error(
     serve(raw(talking(talk)), server)
 
 
+# How long it is kept after the close: until the client has answered that.
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_websocket_closed_is_kept_until_the_client_has_answered(
+    raw: MakeAdapter, version: str
+) -> None:
+    free = Gate("no thread is held")
+    server = WebSocketServer(connect(), tells_end=False, http_version=version)
+    server.will_receive(server.over, incoming("late"), free, leaving())
+    app = raw(talking(lambda ws: ws.send("x")))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await server.over.reached()
+        await asyncio.to_thread(until, lambda: not app.stats().websockets, "free")
+        free.open()
+        await task
+
+    run(main())
+    assert server.told.is_open
+
+
+def test_websocket_closed_is_not_kept_for_ever(
+    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 0.01)
+    server = WebSocketServer(tells_end=False)
+    serve(raw(talking(lambda ws: ws.send("x"))), server)
+    assert server.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("steps", "app"),
+    [
+        pytest.param([leaving()], talking(echo), id="the client has closed"),
+        pytest.param([], answering([b"x"], status="404 Not Found"), id="refused"),
+        pytest.param([], talking(lambda ws: ws.close()), id="never accepted"),
+    ],
+)
+def test_websocket_without_a_close_to_be_answered_is_not_kept(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[Message],
+    app: WSGIApplication,
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 1000)  # more than a test may take
+    serve(raw(app), WebSocketServer(connect(), *steps, tells_end=False))
+
+
+def test_websocket_of_an_application_that_raises_is_kept_before_that(
+    raw: MakeAdapter,
+) -> None:
+    def talk(websocket: Any) -> None:
+        websocket.send("x")
+        raise KeyError("a fault")
+
+    server = WebSocketServer(tells_end=False)
+    server.will_receive(server.over, leaving())
+    with pytest.raises(KeyError):
+        serve(raw(talking(talk)), server)
+    assert server.told.is_open
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_websocket_whose_task_is_cancelled_while_it_is_kept_logs_what_was_raised(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fails: bool,
+) -> None:
+    kept = Gate("the answer to the close is waited for")
+
+    async def pause(port: AsyncioPort, seconds: float) -> None:
+        kept.open()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncioPort, "pause", pause)
+
+    def talk(websocket: Any) -> None:
+        websocket.send("x")
+        if fails:
+            raise KeyError("a fault")
+
+    server, app = WebSocketServer(tells_end=False), raw(talking(talk))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await kept.reached()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert ("a fault" in caplog.text) is fails
+    caplog.clear()
+
+
 def test_websocket_refused_by_an_application_that_then_fails_stays_refused(
     raw: MakeAdapter,
 ) -> None:
@@ -1080,6 +1181,17 @@ def test_websocket_coroutine_that_is_thrown_away_frees_its_thread(
     run(main())
 
 
+def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    """End a loop, and all its tasks, each of which must have been cancelled."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    # All of them: gather() would return with the first.
+    loop.run_until_complete(asyncio.wait(tasks))
+    assert all(task.cancelled() for task in tasks)
+    loop.close()
+
+
 def test_websocket_whose_loop_has_stopped_frees_its_thread(
     raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1104,11 +1216,7 @@ def test_websocket_whose_loop_has_stopped_frees_its_thread(
     loop.run_until_complete(main())
     ended.wait()
     until(lambda: app.stats().websockets == 0, "no thread is held")
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop)))
-    loop.close()
+    cancel_all(loop)
 
 
 def test_websocket_send_notices_that_the_loop_has_stopped(raw: MakeAdapter) -> None:
@@ -1132,12 +1240,7 @@ def test_websocket_send_notices_that_the_loop_has_stopped(raw: MakeAdapter) -> N
     loop.run_until_complete(main())
     stopped.open()
     ended.wait()
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(asyncio.gather(*tasks))
-    loop.close()
+    cancel_all(loop)
 
 
 def test_shutdown_waits_for_websockets_and_then_closes_them_with_1001(

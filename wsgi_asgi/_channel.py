@@ -143,9 +143,10 @@ class Channel:
                 self._accept(None, ())
             self._crossing.check_alive()
             self.check_there()
-            self._put({"type": "websocket.send", key: message}, size)
             try:
-                self._crossing.wait_room()
+                self._crossing.push(
+                    ({"type": "websocket.send", key: message}, size), size
+                )
             except ClientDisconnected:
                 raise websocket_error("the WebSocket was closed meanwhile") from None
 
@@ -174,12 +175,15 @@ class Channel:
         Raises:
             TimeoutError: Nothing has come in that time.
         """
-        deadline = None if patience is None else time.monotonic() + patience
-        if not self._receiving.acquire(timeout=-1 if patience is None else patience):
-            raise TimeoutError("another thread is receiving")
+        if patience is None:
+            self._receiving.acquire()
+        else:
+            start = time.monotonic()
+            if not self._receiving.acquire(timeout=patience):
+                raise TimeoutError("another thread is receiving")
+            patience = max(0.0, start + patience - time.monotonic())
         try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return self.inbox.fetch(left)
+            return self.inbox.fetch(patience)
         except ClientDisconnected:
             return None
         finally:
@@ -225,8 +229,8 @@ class Channel:
         """Close it at the end of the application's call, if it is open."""
         self.close(GOING_AWAY if self._crossing.abandoned else code)
 
-    def _put(self, message: Message, size: int = 0) -> None:
-        self._crossing.put([(message, size)], size)
+    def _put(self, message: Message) -> None:
+        self._crossing.put([(message, 0)], 0)
 
 
 def byte_size(message: str | bytes) -> int:
@@ -290,19 +294,25 @@ class WebSocket:
             TimeoutError: None has come in that time.
             WebSocketError: It is closed, and that was known.
         """
-        channel = self._channel
-        channel.open()
-        if self._ended or channel.state is State.CLOSED:
+        self._channel.open()
+        if self._is_shut():
             raise websocket_error("receive(): the WebSocket is closed")
-        item = channel.fetch(timeout)
+        return self._receive(timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        self._channel.open()
+        while not self._is_shut() and (message := self._receive()) is not None:
+            yield message
+
+    def _is_shut(self) -> bool:
+        return self._ended or self._channel.state is State.CLOSED
+
+    def _receive(self, timeout: float | None = None) -> str | bytes | None:
+        item = self._channel.fetch(timeout)
         if isinstance(item, str | bytes):
             return item
         self._ended = True
         return None
-
-    def __iter__(self) -> Iterator[str | bytes]:
-        while not self.closed and (message := self.receive()) is not None:
-            yield message
 
     def send(self, data: str | bytes, binary: bool | None = None) -> None:
         """Send a message; waits while too much is on its way to the client.
@@ -320,6 +330,10 @@ class WebSocket:
         # and that is sent.
         if self._ended:
             raise websocket_error("send(): the WebSocket is closed")
+        if binary is None and isinstance(data, str | bytes):
+            channel.send(data)
+            return
+        # Before it is looked at, for the same reason: what is closed is that first.
         if channel.state is not State.CONNECTING:
             channel.check_there()
         channel.send(_as_message(data, binary))
@@ -344,11 +358,7 @@ class WebSocket:
         """Whether it is closed, and all that came before has been received."""
         channel = self._channel
         channel.open()
-        return (
-            self._ended
-            or channel.state is State.CLOSED
-            or (channel.has_left and channel.inbox.is_empty)
-        )
+        return self._is_shut() or (channel.has_left and channel.inbox.is_empty)
 
     @property
     def close_code(self) -> int | None:

@@ -57,6 +57,16 @@ class Opcode(IntEnum):
     PONG = 0xA
 
 
+# What the first byte of a frame may be (5.2, 5.5), and what it says: whether this is
+# the last frame of a message, and which kind it is.
+_HEADS = {
+    final | opcode: (bool(final), opcode)
+    for opcode in Opcode
+    for final in (0, _FIN)
+    if final or opcode < Opcode.CLOSE
+}
+
+
 class FrameError(Exception):
     """A frame breaks the protocol, and the connection has failed (7.1.7).
 
@@ -210,7 +220,7 @@ class FrameDecoder:
         if len(buffer) < 2:
             return None
         first, size = buffer[0], buffer[1]
-        final, opcode = bool(first & _FIN), _check_head(first, size)
+        final, opcode = _parse_head(first, size)
         start = 2
         if size >= _LENGTH_IN_2:
             start = 4 if size == _LENGTH_IN_2 else 10
@@ -226,58 +236,70 @@ class FrameDecoder:
         return final, opcode, payload
 
     def _take(self, final: bool, opcode: Opcode, payload: bytes) -> Event | None:
+        if opcode < Opcode.CLOSE:
+            return self._take_data(final, opcode, payload)
         if opcode is Opcode.PING:
             return Ping(payload)
         if opcode is Opcode.PONG:
             return Pong(payload)
-        if opcode is Opcode.CLOSE:
-            self._closed = True
-            return _parse_close(payload)
-        return self._take_fragment(final, opcode, payload)
+        self._closed = True
+        return _parse_close(payload)
 
-    def _take_fragment(
-        self, final: bool, opcode: Opcode, payload: bytes
-    ) -> Event | None:
-        if opcode is not Opcode.CONTINUATION:
-            if self._kind is not None:
-                raise FrameError(f"{opcode.name} inside a fragmented message", "5.4")
+    def _take_data(self, final: bool, opcode: Opcode, payload: bytes) -> Event | None:
+        if opcode is Opcode.CONTINUATION:
+            if self._kind is None:
+                raise FrameError("a continuation of no message", "5.4")
+        elif self._kind is not None:
+            raise FrameError(f"{opcode.name} inside a fragmented message", "5.4")
+        elif final:
+            return _decode(payload) if opcode is Opcode.TEXT else payload
+        else:
             self._kind = opcode
-        if self._kind is None:
-            raise FrameError("a continuation of no message", "5.4")
+        return self._take_fragment(final, payload)
+
+    def _take_fragment(self, final: bool, payload: bytes) -> Event | None:
         is_text = self._kind is Opcode.TEXT
-        self._parts.append(self._decoded(payload, final) if is_text else payload)
+        self._parts.append(_decode(payload, self._text, final) if is_text else payload)
         if not final:
             return None
         parts: list[Any] = self._parts
         self._kind, self._parts = None, []
-        if len(parts) == 1:
-            return parts[0]  # type: ignore[no-any-return]  # all are of one kind
         return "".join(parts) if is_text else b"".join(parts)
 
-    def _decoded(self, payload: bytes, final: bool) -> str:
-        try:
-            return self._text.decode(payload, final)
-        except UnicodeDecodeError as error:
-            raise FrameError(
-                f"text that is no UTF-8: {error}", "8.1", INVALID_PAYLOAD
-            ) from None
+
+def _decode(
+    payload: bytes,
+    decoder: codecs.IncrementalDecoder | None = None,
+    final: bool = True,
+) -> str:
+    try:
+        return decoder.decode(payload, final) if decoder else payload.decode()
+    except UnicodeDecodeError as error:
+        raise FrameError(
+            f"text that is no UTF-8: {error}", "8.1", INVALID_PAYLOAD
+        ) from None
 
 
-def _check_head(first: int, second: int) -> Opcode:
-    """Check the first two bytes of a frame, and say which kind it is."""
+def _parse_head(first: int, second: int) -> tuple[bool, Opcode]:
+    """Check the first two bytes of a frame, and say what the first one says."""
+    head = _HEADS.get(first)
+    if not head:
+        raise _head_error(first)
+    if second & _MASKED:
+        raise FrameError("a server's frame is masked", "5.1")
+    if second > CONTROL_BYTES and head[1] >= Opcode.CLOSE:
+        raise FrameError(f"a {head[1].name} frame of more than 125 bytes", "5.5")
+    return head
+
+
+def _head_error(first: int) -> FrameError:
     if first & _RESERVED:
-        raise FrameError("a reserved bit is set", "5.2")
+        return FrameError("a reserved bit is set", "5.2")
     try:
         opcode = Opcode(first & 0x0F)
     except ValueError:
-        raise FrameError(f"unknown opcode {first & 0x0F:#x}", "5.2") from None
-    if second & _MASKED:
-        raise FrameError("a server's frame is masked", "5.1")
-    if opcode >= Opcode.CLOSE and not first & _FIN:
-        raise FrameError(f"a fragmented {opcode.name} frame", "5.5")
-    if opcode >= Opcode.CLOSE and second > CONTROL_BYTES:
-        raise FrameError(f"a {opcode.name} frame of more than 125 bytes", "5.5")
-    return opcode
+        return FrameError(f"unknown opcode {first & 0x0F:#x}", "5.2")
+    return FrameError(f"a fragmented {opcode.name} frame", "5.5")
 
 
 def _parse_long_size(raw_size: bytes) -> int:

@@ -182,7 +182,10 @@ class FrameSocket:
             if self._channel.state is State.CONNECTING:
                 raise websocket_error("recv() before a 101 response was written")
             if not self._frame and not self._at_end and size:
-                self._frame = memoryview(self._next_frame())
+                frame = self._next_frame()
+                if len(frame) <= size and not self._beacon:
+                    return frame
+                self._frame = memoryview(frame)
             data = bytes(self._frame[:size])
             self._frame = self._frame[size:]
             if self._beacon and not self._frame:

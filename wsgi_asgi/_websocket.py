@@ -15,7 +15,7 @@ Granian's close waits for it, and the client would learn of neither.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,6 +49,9 @@ logger = logging.getLogger("wsgi_asgi")
 
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
+
+# How long a client may take to answer a close, see `_await_answer`.
+CLOSING_S = 10.0
 
 # Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
 NORMAL = 1000
@@ -154,7 +157,8 @@ class WebSocketExchange:
                 raise _FULL
         except RequestRefused as refusal:
             settings.rejected += 1
-            await self._send_all(build_denial(self._scope, build_refusal(refusal)))
+            for message in build_denial(self._scope, build_refusal(refusal)):
+                await self._send_one(message)
             return
         try:
             await self._converse()
@@ -190,19 +194,20 @@ class WebSocketExchange:
 
     async def _deliver(self) -> None:
         """Send messages, until it is a turn's time, or the pump's, or the end."""
-        crossing = self._crossing
+        crossing, pending = self._crossing, self._pending
         while True:
-            ended = crossing.ended  # read first: after it nothing is put out
-            self._pending.extend(crossing.take())
-            if self._pending:
-                message, size = self._pending.popleft()
+            while pending:
+                message, size = pending.popleft()
                 if message["type"] != "websocket.send":
                     self._turn = message
                     return
                 try:
-                    await self._send_all([message])
+                    await self._send_one(message)
                 finally:
                     crossing.taken(size)
+            ended = crossing.ended  # read first: after it nothing is put out
+            if items := crossing.take():
+                pending.extend(items)
             elif ended:
                 self._done = True
                 return
@@ -216,21 +221,20 @@ class WebSocketExchange:
                 await crossing.wait()
 
     async def _take_turn(self, message: Message) -> None:
-        await self._send_all([message])
+        await self._send_one(message)
         if message["type"] == "websocket.accept":
             self._listening = not self._over
         elif message["type"] != f"{DENIAL}.start":
             self._end(message.get("code", NORMAL), message.get("reason", ""))
 
-    async def _send_all(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            if self._over:
-                return
-            try:
-                await self._send(message)
-            except Exception as error:
-                self._send_error = error
-                self._end(LOST, "")
+    async def _send_one(self, message: Message) -> None:
+        if self._over:
+            return
+        try:
+            await self._send(message)
+        except Exception as error:
+            self._send_error = error
+            self._end(LOST, "")
 
     async def _pump(self) -> bool:
         """Receive as the application takes it, until the client leaves."""
@@ -272,6 +276,12 @@ class WebSocketExchange:
 
     async def _conclude(self, error: BaseException | None) -> None:
         """Raise what the server should log."""
+        try:
+            await self._await_answer()
+        except BaseException:
+            if error is not None:
+                self._log_lost_error(error)
+            raise
         if error is not None:
             raise raisable(error, self._settings.name)
         if self._send_error and not isinstance(self._send_error, OSError):
@@ -279,11 +289,25 @@ class WebSocketExchange:
             # left. If it has not, they were given something that they do not take:
             # Daphne knows few close codes.
             if not self._told:
-                await self._crossing.port.beside(
-                    self._pump, partial(self._crossing.port.pause, LAST_RECEIVE_S)
-                )
+                await self._hear(LAST_RECEIVE_S)
             if not self._told:
                 raise self._send_error
+
+    async def _await_answer(self) -> None:
+        """Wait for the client's part of the close, as RFC 6455 7.1.1 wants of servers.
+
+        Some leave it to the application, by ending the connection when this task
+        ends, or reading nothing unless `receive` is called. What then comes from the
+        client is answered by a reset, and the client never learns why it was closed.
+        Over HTTP/2 it ends the connection with all its other streams (Hypercorn 0.18).
+        """
+        if self._channel.accepted and not (self._told or self._send_error):
+            await self._hear(CLOSING_S)
+
+    async def _hear(self, seconds: float) -> None:
+        """Receive until the client has left, for so many seconds."""
+        port = self._crossing.port
+        await port.beside(self._pump, partial(port.pause, seconds))
 
     def _log_lost_error(self, error: BaseException) -> None:
         logger.error(

@@ -1,121 +1,97 @@
 """WebSockets on real servers, with clients and applications that are not ours."""
 
 import contextlib
-import json
 import socket
 import struct
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import socketio
 import websocket as websocket_client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from conformance.live.polling import wait_until
-from conformance.live.processes import Server, running, tracebacks
+from conformance.live.processes import tracebacks
 from conformance.live.servers import GRACE_S
 from tests.integration.apps.websockets import SHUTDOWN_S
+from tests.integration.websocket_site import SERVERS, Site, serving
 
 pytestmark = pytest.mark.integration
 
-APP = "tests.integration.apps.websockets:app"
 LARGE_BYTES = 16 << 20
 EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
-
-# What a server is started as, and with what in its environment.
-SERVERS = {
-    "uvicorn-websockets": ("uvicorn-h11", {"UVICORN_WS": "websockets"}),
-    "uvicorn-sansio": ("uvicorn-httptools-uvloop", {"UVICORN_WS": "websockets-sansio"}),
-    "uvicorn-wsproto": ("uvicorn-h11", {"UVICORN_WS": "wsproto"}),
-    "hypercorn": ("hypercorn", {}),
-    "granian": ("granian", {}),
-    "daphne": ("daphne", {}),
-    "gunicorn": ("gunicorn", {}),
-}
-# What a server itself does not pass on.
-LACKS = {
-    "hypercorn": {"the client's close code"},
-    "granian": {"headers", "the client's reason"},
-    "daphne": {
-        *("headers", "denials", "empty messages", "16 MB", "back-pressure"),
-        *("reasons", "the client's reason"),
-    },
-    "gunicorn": {"denials", "the client's reason"},
-}
-
-
-class Site:
-    def __init__(self, name: str, server: Server) -> None:
-        self.name = name
-        self.server = server
-
-    def lacks(self, what: str) -> bool:
-        return what in LACKS.get(self.name, ())
-
-    def url(self, path: str) -> str:
-        return f"ws://127.0.0.1:{self.server.port}{path}"
-
-    def connect(
-        self, path: str, **options: Any
-    ) -> contextlib.AbstractContextManager[ClientConnection]:
-        connection: contextlib.AbstractContextManager[ClientConnection] = connect(
-            self.url(path), max_size=None, compression=None, proxy=None, **options
-        )
-        return connection
-
-    def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=10) as answer:
-            body: bytes = answer.read()
-            return body
-
-    def stat(self, name: str) -> int:
-        value: int = json.loads(self.get("/stats"))[name]
-        return value
-
-    def wait_until_idle(self) -> None:
-        wait_until(lambda: self.stat("websockets") == 0, "no WebSocket holds a thread")
-
-
-def start(name: str, directory: Path) -> Any:
-    server, environ = SERVERS[name]
-    return running(server, APP, directory, environ=environ)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    with start(request.param, tmp_path_factory.mktemp("websockets")) as server:
-        site = Site(request.param, server)
+    with serving(request.param, tmp_path_factory.mktemp("websockets")) as site:
         yield site
         site.wait_until_idle()
 
 
-@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
-def test_messages_of_all_sizes_come_back(site: Site, path: str) -> None:
+Exchange = Callable[[str | bytes], str | bytes]
+
+
+@contextlib.contextmanager
+def client_of_websockets(site: Site, path: str) -> Iterator[Exchange]:
+    def exchange(message: str | bytes) -> str | bytes:
+        client.send(message)
+        return client.recv(10)
+
     with site.connect(path) as client:
-        for message in ("a", b"\0", "é" * 100, b"\xff" * 125, "x" * 126):
+        yield exchange
+
+
+@contextlib.contextmanager
+def client_of_websocket_client(site: Site, path: str) -> Iterator[Exchange]:
+    def exchange(message: str | bytes) -> str | bytes:
+        if isinstance(message, str):
             client.send(message)
-            assert client.recv(10) == message
+        else:
+            client.send_binary(message)
+        return client.recv()
+
+    client = websocket_client.create_connection(site.url(path), timeout=10)
+    yield exchange
+    client.close()
+
+
+with_each_client = pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(client_of_websockets, id="websockets"),
+        pytest.param(client_of_websocket_client, id="websocket-client"),
+    ],
+)
+Connect = Callable[[Site, str], contextlib.AbstractContextManager[Exchange]]
+
+
+@with_each_client
+@pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo", "/ping/echo"])
+def test_messages_of_all_sizes_come_back(
+    site: Site, path: str, connect: Connect
+) -> None:
+    with connect(site, path) as exchange:
+        for message in ("a", b"\0", "é" * 100, b"\xff" * 125, "x" * 126):
+            assert exchange(message) == message
         for size in (65535, 65536, 1_000_000):
-            client.send(bytes(size))
-            assert client.recv(10) == bytes(size)
+            assert exchange(bytes(size)) == bytes(size)
     site.wait_until_idle()
 
 
+@with_each_client
 @pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
-def test_empty_messages_come_back(site: Site, path: str) -> None:
+def test_empty_messages_come_back(site: Site, path: str, connect: Connect) -> None:
     if site.lacks("empty messages"):
         pytest.skip("the server drops them")
-    with site.connect(path) as client:
+    with connect(site, path) as exchange:
         for message in ("", b""):
-            client.send(message)
-            assert client.recv(10) == message
+            assert exchange(message) == message
 
 
 @pytest.mark.parametrize("path", ["/sock/echo", "/messages/echo"])
@@ -176,6 +152,24 @@ def test_close_code_of_the_application_reaches_the_client(
     with site.connect(path) as client:
         expected = (code[0], "") if site.lacks("reasons") else code
         assert closed_by_server(client) == expected
+
+
+@pytest.mark.parametrize("path", ["/sock/bye", "/messages/bye"])
+def test_client_that_is_still_sending_learns_why_it_was_closed(
+    site: Site, path: str
+) -> None:
+    if site.lacks("patience"):
+        pytest.skip("the server ends the connection, whatever the client has to say")
+    client = websocket_client.create_connection(site.url(path), timeout=10)
+    assert client.sock
+    with contextlib.closing(client.sock):
+        site.wait_until_idle()
+        for _ in range(3):
+            client.send("a message on its way")
+            site.get("/")  # a reset would have come by then
+        opcode, data = client.recv_data()
+    code = 4001 if "sock" in path else 4003
+    assert (opcode, data[:2]) == (8, struct.pack("!H", code))
 
 
 def test_messages_before_the_close_arrive(site: Site) -> None:
@@ -265,27 +259,66 @@ def test_more_websockets_than_allowed_are_refused(site: Site) -> None:
     site.wait_until_idle()
 
 
-@pytest.mark.parametrize(
-    "transports",
-    [["websocket"], ["polling"], ["polling", "websocket"]],
-    ids=["websocket", "polling", "upgrade"],
-)
-def test_flask_socketio_is_spoken_to(site: Site, transports: list[str]) -> None:
+TRANSPORTS = {
+    "websocket": ["websocket"],
+    "polling": ["polling"],
+    "upgrade": ["polling", "websocket"],
+}
+# Where Flask-SocketIO is, and where python-socketio without it.
+SOCKETIO_PATHS = ("socket.io", "plain.io")
+
+
+@contextlib.contextmanager
+def socketio_client(
+    site: Site, path: str, transport: str
+) -> Iterator[socketio.SimpleClient]:
+    """Connect by a transport, and wait for its upgrade if it has one."""
     client = socketio.SimpleClient()
-    client.connect(site.server.url, transports=transports, wait_timeout=10)
-    assert client.call("shout", "hey", timeout=10) == "http: hey"
-    assert client.receive(timeout=10) == ["heard", "HEY"]
-    data = bytes(range(256)) * 500
-    assert client.call("blob", data, timeout=10) == data[::-1]
-    if "websocket" in transports:
-        wait_until(lambda: client.transport == "websocket", "it is upgraded")
-    client.disconnect()
+    client.connect(
+        site.server.url,
+        transports=TRANSPORTS[transport],
+        socketio_path=path,
+        wait_timeout=10,
+    )
+    try:
+        if transport == "upgrade":
+            wait_until(lambda: client.transport == "websocket", "it is upgraded")
+        yield client
+    finally:
+        client.disconnect()
+
+
+@pytest.mark.parametrize("path", SOCKETIO_PATHS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_socketio_is_spoken_to(site: Site, path: str, transport: str) -> None:
+    gone = site.stat("departures")
+    with socketio_client(site, path, transport) as client:
+        spoken = "polling" if transport == "polling" else "websocket"
+        assert client.call("shout", "hey", timeout=10) == f"{spoken}: hey"
+        assert client.receive(timeout=10) == ["heard", "HEY"]
+        data = bytes(range(256)) * 500
+        assert client.call("blob", data, timeout=10) == data[::-1]
+        assert client.transport == spoken
+    wait_until(lambda: site.stat("departures") == gone + 1, "the server is told")
+
+
+@pytest.mark.parametrize("path", SOCKETIO_PATHS)
+def test_socketio_tells_clients_of_all_transports(site: Site, path: str) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socketio_client(site, path, transport))
+            for transport in TRANSPORTS
+        ]
+        for number, speaker in enumerate(clients):
+            speaker.emit("tell all", f"news {number}")
+            for client in clients:
+                assert client.receive(timeout=10) == ["told", f"news {number}"]
 
 
 @pytest.fixture(params=SERVERS)
 def ending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    with start(request.param, tmp_path) as server:
-        yield Site(request.param, server)
+    with serving(request.param, tmp_path) as site:
+        yield site
 
 
 def test_server_with_open_websockets_ends(ending: Site) -> None:
@@ -303,7 +336,6 @@ def test_server_with_open_websockets_ends(ending: Site) -> None:
 
     ending.server.terminate()
     wait_until(ending.server.is_gone, "all processes ended", within=EXIT_S)
-    own = [trace for trace in tracebacks(ending.server.log()) if "wsgi_asgi" in trace]
-    assert not [trace for trace in own if "CancelledError" not in trace]
+    assert not ending.faults()
     for client in clients:
         client.shutdown()  # type: ignore[no-untyped-call]

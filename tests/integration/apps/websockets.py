@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 import simple_websocket
+import socketio as socketio_package
 from asgiref.sync import async_to_sync
 from flask import Flask, abort, request
 from flask_sock import Sock
@@ -67,21 +69,67 @@ def page() -> str:
     return "Here are WebSockets\n"
 
 
+@flask_app.get("/browser")
+def page_with_a_websocket() -> str:
+    return Path(__file__).with_name("websocket_page.html").read_text("utf-8")
+
+
 @flask_app.get("/stats")
 def stats() -> dict[str, int]:
     now = app.stats()
-    return {"websockets": now.websockets, "busy": now.busy, "rejected": now.rejected}
+    return {
+        "websockets": now.websockets,
+        "busy": now.busy,
+        "departures": len(departures),
+    }
 
 
 @socketio.on("shout")
 def shout(words: str) -> str:
     emit("heard", words.upper())
-    return f"{request.environ['wsgi.url_scheme']}: {words}"
+    return f"{socketio.server.transport(request.sid)}: {words}"  # type: ignore[attr-defined]  # of Flask-SocketIO
 
 
 @socketio.on("blob")
 def blob(data: bytes) -> bytes:
     return data[::-1]
+
+
+@socketio.on("tell all")
+def tell_all(words: str) -> None:
+    socketio.start_background_task(socketio.emit, "told", words)
+
+
+@socketio.on("disconnect")
+def disconnect(reason: str) -> None:
+    departures.append(reason)
+
+
+departures: list[str] = []
+
+# The same without Flask-SocketIO.
+plain_socketio = socketio_package.Server(async_mode="threading")
+
+
+@plain_socketio.on("shout")
+def plain_shout(sid: str, words: str) -> str:
+    plain_socketio.emit("heard", words.upper(), to=sid)
+    return f"{plain_socketio.transport(sid)}: {words}"
+
+
+@plain_socketio.on("blob")
+def plain_blob(sid: str, data: bytes) -> bytes:
+    return data[::-1]
+
+
+@plain_socketio.on("tell all")
+def plain_tell_all(sid: str, words: str) -> None:
+    plain_socketio.start_background_task(plain_socketio.emit, "told", words)
+
+
+@plain_socketio.on("disconnect")
+def plain_disconnect(sid: str, reason: str) -> None:
+    departures.append(reason)
 
 
 def message_loop(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -102,6 +150,12 @@ def accept_in_other_words(
     headers = [("Sec-WebSocket-Protocol", offered[-1]), ("X-Node", "7")]
     start_response("101 Switching Protocols", headers)
     environ["wsgi.websocket"].send(environ["HTTP_SEC_WEBSOCKET_KEY"])
+    return []
+
+
+def say_goodbye(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.websocket"].accept()
+    environ["wsgi.websocket"].close(4003, "so long")
     return []
 
 
@@ -161,6 +215,7 @@ def never_look(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 APPLICATIONS: dict[str, WSGIApplication] = {
     "/messages/echo": message_loop,
     "/messages/101": accept_in_other_words,
+    "/messages/bye": say_goodbye,
     "/messages/code": tell_close_code,
     "/messages/nap": take_a_nap,
     "/messages/flood": flood,
@@ -169,6 +224,7 @@ APPLICATIONS: dict[str, WSGIApplication] = {
     "/last-close": last_close,
     "/flooded": tell_flooded,
     "/ping/echo": pinging_app,
+    "/plain.io/": socketio_package.WSGIApp(plain_socketio, socketio_path="plain.io"),
 }
 
 
