@@ -164,7 +164,7 @@ class HttpExchange:
     _streams = False  # a part of the response was put out before its end
     _file: FilePart | None = None  # the rest of the response, which the task sends
     _after_file: Sequence[Message] = ()  # but for these
-    _extensions: Extensions | None = None  # if the server offers any of those
+    _extensions: Extensions | None = None  # if early hints or trailers are offered
     _closed = False  # the application is done
 
     def __init__(
@@ -350,8 +350,9 @@ class HttpExchange:
         if not await self._body.pump():
             return False
         if self._final_given:
-            # A server that says so then means that the response is complete. But
-            # it may also have lost the client and never return from send().
+            # A server that says so then means that the response is complete, or
+            # gunicorn that its body is, and there may be trailers to come. But it
+            # may also have lost the client and never return from send().
             self._body.close()
             await self._crossing.port.pause(LAST_SEND_S)
             self._final_given = self._final_sent

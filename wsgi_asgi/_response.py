@@ -394,6 +394,10 @@ class Response:
         are known only at the end are announced by a call with an empty list. They
         are sent once the body is complete.
 
+        That the body has a Content-Length changes nothing: the iterable is exhausted
+        all the same, unless it gives more than that. None is added to a list of one
+        chunk or to a file, and a file goes out as a body and never by its path.
+
         A response that has no body has no trailers, and they are dropped: that of
         a HEAD request, and one with status 204, 205 or 304. If the application
         fails after the announcement, nothing more is sent, and the client can see
