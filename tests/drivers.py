@@ -397,18 +397,24 @@ class HttpServer(Server):
         if tells_end:
             self._ends.append(self.complete)
         self._started = False
+        self._has_trailers = False
+        self._in_trailers = False
         self._ended = False
         self._bodiless = False
         self._declared: int | None = None
         self._size = 0
 
+    def of_type(self, kind: str) -> list[Message]:
+        """Give what was sent of one type, less the common beginning of its name."""
+        return [m for m in self.messages if m["type"] == f"http.response.{kind}"]
+
     @property
     def status(self) -> int | None:
-        return self.messages[0]["status"] if self.messages else None
+        return next((message["status"] for message in self.of_type("start")), None)
 
     @property
     def headers(self) -> list[Header]:
-        return list(self.messages[0]["headers"])
+        return list(self.of_type("start")[0]["headers"])
 
     def header(self, name: bytes) -> bytes | None:
         """Give the value of a response header that is not repeated."""
@@ -418,7 +424,16 @@ class HttpServer(Server):
 
     @property
     def body(self) -> bytes:
-        return b"".join(message["body"] for message in self.messages[1:])
+        return b"".join(message["body"] for message in self.of_type("body"))
+
+    @property
+    def links(self) -> list[list[bytes]]:
+        """The early hints."""
+        return [message["links"] for message in self.of_type("early_hint")]
+
+    @property
+    def trailers(self) -> list[Header] | None:
+        return next((message["headers"] for message in self.of_type("trailers")), None)
 
     def _check(self, message: Message) -> None:
         self._expect(type(message) is dict, f"{message!r} is no dict")
@@ -428,33 +443,71 @@ class HttpServer(Server):
             self._check_start(message)
         elif kind == "http.response.body":
             self._check_body(message)
+        elif kind == "http.response.early_hint":
+            self._check_early_hint(message)
+        elif kind == "http.response.trailers":
+            self._check_trailers(message)
         else:
             self._expect(False, f"{kind} was not offered")
 
+    def _offers(self, extension: str) -> bool:
+        return extension in (self.scope.get("extensions") or ())
+
     def _check_start(self, message: Message) -> None:
         self._expect(not self._started, "a second start")
-        self._expect(message.keys() == {"type", "status", "headers"}, repr(message))
+        keys = {"type", "status", "headers"}
+        if "trailers" in message:
+            self._expect(message["trailers"] is True, repr(message))
+            self._expect(self._offers("http.response.trailers"), "trailers not offered")
+            self._has_trailers = True
+            keys.add("trailers")
+        self._expect(message.keys() == keys, repr(message))
         status = message["status"]
         self._expect(type(status) is int and 200 <= status <= 599, repr(status))
-        names = []
+        names = self._check_fields(message["headers"])
         for name, value in message["headers"]:
-            self._expect(type(name) is bytes and _TOKEN.fullmatch(name), repr(name))
-            self._expect(
-                type(value) is bytes
-                and value == value.strip()
-                and not re.search(rb"[\r\n\0]", value),
-                repr(value),
-            )
-            names.append(name)
             if name == b"content-length":
                 self._declared = int(value)
         self._expect(names.count(b"content-length") < 2, "two lengths")
         self._expect(not _CONNECTION_HEADERS & set(names), repr(names))
         self._bodiless = self.scope["method"] == "HEAD" or status in {204, 205, 304}
+        self._expect(not (self._bodiless and self._has_trailers), repr(message))
         self._started = True
+
+    def _check_fields(self, fields: list[Header]) -> list[bytes]:
+        for name, value in fields:
+            self._expect(type(name) is bytes and _TOKEN.fullmatch(name), repr(name))
+            self._check_value(value)
+        return [name for name, _ in fields]
+
+    def _check_value(self, value: bytes) -> None:
+        self._expect(
+            type(value) is bytes
+            and value == value.strip()
+            and not re.search(rb"[\r\n\0]", value),
+            repr(value),
+        )
+
+    def _check_early_hint(self, message: Message) -> None:
+        self._expect(self._offers(message["type"]), "hints were not offered")
+        self._expect(not self._started, "a hint after the start")
+        self._expect(message.keys() == {"type", "links"}, repr(message))
+        self._expect(message["links"], repr(message))
+        for link in message["links"]:
+            self._check_value(link)
+
+    def _check_trailers(self, message: Message) -> None:
+        self._expect(self._in_trailers, "trailers that do not follow the body")
+        self._expect(
+            message.keys() == {"type", "headers", "more_trailers"}, repr(message)
+        )
+        self._expect(message["more_trailers"] is False, repr(message))
+        self._check_fields(message["headers"])
+        self._ended = True
 
     def _check_body(self, message: Message) -> None:
         self._expect(self._started, "a body before the start")
+        self._expect(not self._in_trailers, "a body after its end")
         self._expect(message.keys() == {"type", "body", "more_body"}, repr(message))
         body, more = message["body"], message["more_body"]
         self._expect(type(body) is bytes, f"a body of {type(body)}")
@@ -465,7 +518,8 @@ class HttpServer(Server):
         elif self._declared is not None:
             self._expect(self._size <= self._declared, "a body beyond its length")
             self._expect(more or self._size == self._declared, "a body too short")
-        self._ended = not more
+        self._in_trailers = not more and self._has_trailers
+        self._ended = not more and not self._has_trailers
 
     def _after_send(self, message: Message) -> None:
         if self._ended:

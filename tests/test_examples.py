@@ -16,17 +16,20 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from conformance.live.clients import read_body
+from conformance.live.http2 import Http2Connection
+
 ROOT = Path(__file__).parent.parent
 MANY_BYTES = 3_000_000
 
 
 @contextmanager
-def serving(module: str) -> Iterator[httpx.Client]:
+def serving(module: str, *options: str) -> Iterator[httpx.Client]:
     """Run an example on a free port; check that it ends cleanly and in silence."""
     server = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", f"examples.{module}:app"]
         + ["--host", "127.0.0.1", "--port", "0", "--lifespan", "on"]
-        + ["--timeout-graceful-shutdown", "5", "--no-access-log"],
+        + ["--timeout-graceful-shutdown", "5", "--no-access-log", *options],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,6 +82,9 @@ def serving(module: str) -> Iterator[httpx.Client]:
         pytest.param(
             "shared_threads", "/admin/", "One pool: True\n", id="shared threads"
         ),
+        pytest.param(
+            "hints_and_trailers", "/", "0,0\n1,1\n2,4\n", id="trailers, unoffered"
+        ),
     ],
 )
 def test_example_get_answers(module: str, path: str, answer: str) -> None:
@@ -94,6 +100,20 @@ def test_websocket_example_echoes() -> None:
         with connect(str(url), proxy=None) as websocket:
             websocket.send("Hello")
             assert websocket.recv(10) == "Hello"
+
+
+@pytest.mark.integration
+def test_hints_and_trailers_example_sends_both_over_http2() -> None:
+    with serving("hints_and_trailers", "--http", "zttp", "--http2") as client:
+        port = client.base_url.port
+        assert port
+        with Http2Connection(port) as connection:
+            connection.start("GET", "/", [("te", "trailers")])
+            links = connection.read_interim().get_all("link")
+            assert links == ["</report.css>; rel=preload; as=style"]
+            assert connection.read_head().status == 200
+            checksum = hashlib.sha256(read_body(connection)).hexdigest()
+            assert connection.trailers == [("x-checksum", checksum)]
 
 
 @pytest.mark.integration

@@ -131,6 +131,12 @@ PATHS: dict[State, list[Call]] = {
     State.REFUSED: [start("not a status")],
     State.READY: [start()],
     State.OPEN: [start(), chunk(b"x")],
+    State.TRAILING: [
+        Call("offer_trailers"),
+        Call("send_trailers", ([],)),
+        start("200 OK", ("Content-Length", "1")),
+        chunk(b"x"),
+    ],
     State.ENDED: [start(), END],
 }
 EVENTS: dict[Event, Call] = {
@@ -146,6 +152,7 @@ TABLE: dict[State, tuple[State | type[Exception], ...]] = {
     State.REFUSED: (RuntimeError, State.READY, RuntimeError, RuntimeError),
     State.READY: (RuntimeError, State.READY, State.OPEN, State.ENDED),
     State.OPEN: (RuntimeError, Failure, State.OPEN, State.ENDED),
+    State.TRAILING: (RuntimeError, Failure, State.ENDED, State.ENDED),
     State.ENDED: (RuntimeError, Failure, State.ENDED, State.ENDED),
 }
 PAIRS = [(state, event) for state in State for event in Event]

@@ -423,6 +423,17 @@ class Crossing:
             self._has_stalled = False
             self._window = wider(self._window)
 
+    def interject(self, item: Any) -> None:
+        """Give one item to the task at once, by any thread; it does not count as bytes.
+
+        It is lost once nobody wants the result any more.
+        """
+        if not (self.abandoned or self.over):
+            self._items.append(item)
+            # The rest of `_rouse` is for the one thread that does the work.
+            if self._sleeping:
+                self.port.post(self._wake)
+
     def put_last(self, items: list[Any]) -> None:
         """Give items to the task, with the end of the work right after this.
 

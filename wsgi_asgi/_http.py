@@ -22,10 +22,11 @@ from wsgi_asgi._bridge import Bridge, Crossing
 from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
+from wsgi_asgi._extensions import Extensions
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
-from wsgi_asgi._response import ENDED, Response, plain_text
+from wsgi_asgi._response import EARLY_HINT, ENDED, TRAILERS, Response, plain_text
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
 __all__ = ["HttpExchange", "HttpSettings", "join_chunks"]
@@ -41,6 +42,9 @@ LAST_SEND_S = 5.0
 
 # The extension by which a server sends a file itself, and its message.
 PATHSEND = "http.response.pathsend"
+
+# Messages that complete a response and are no chunk of its body.
+_LAST = frozenset({PATHSEND, TRAILERS})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
@@ -159,6 +163,8 @@ class HttpExchange:
     _send_error: Exception | None = None
     _streams = False  # a part of the response was put out before its end
     _file: FilePart | None = None  # the rest of the response, which the task sends
+    _after_file: Sequence[Message] = ()  # but for these
+    _extensions: Extensions | None = None  # if early hints or trailers are offered
     _closed = False  # the application is done
 
     def __init__(
@@ -205,6 +211,10 @@ class HttpExchange:
         environ["wsgi_asgi.client_disconnected"] = departure
         environ["waitress.client_disconnected"] = departure
         self._response = Response(settings.name, environ["REQUEST_METHOD"])
+        offered = scope.get("extensions")
+        if offered and (EARLY_HINT in offered or TRAILERS in offered):
+            self._extensions = Extensions(self._response, crossing)
+            self._extensions.add_to(environ, scope)
         crossing.start()
         try:
             if not await self._deliver():
@@ -301,6 +311,7 @@ class HttpExchange:
         await self._send_all([_body(block, more=file.left > 0)])
         if not file.left:
             file.close()
+            await self._send_all(self._after_file)
             return None
         # Neither the reading nor the sending need have waited for anything, and the
         # other tasks, among them the one that listens, must have their turn.
@@ -309,17 +320,22 @@ class HttpExchange:
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
         crossing = self._crossing
+        extensions = self._extensions
         for message in messages:
             if crossing.abandoned:
                 return
+            if extensions and not extensions.admits(message):
+                continue
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
             self._final_given = (
-                message.get("more_body") is False or message["type"] == PATHSEND
+                message.get("more_body") is False or message["type"] in _LAST
             )
             try:
                 await self._send(message)
-                self._final_sent = self._final_given
+                self._final_sent = self._final_given and not (
+                    extensions and extensions.trailers_follow
+                )
             except Exception as error:
                 self._final_given = False
                 if not isinstance(error, OSError):
@@ -334,8 +350,9 @@ class HttpExchange:
         if not await self._body.pump():
             return False
         if self._final_given:
-            # A server that says so then means that the response is complete. But
-            # it may also have lost the client and never return from send().
+            # A server that says so then means that the response is complete, or
+            # gunicorn that its body is, and there may be trailers to come. But it
+            # may also have lost the client and never return from send().
             self._body.close()
             await self._crossing.port.pause(LAST_SEND_S)
             self._final_given = self._final_sent
@@ -486,14 +503,17 @@ class HttpExchange:
         """
         is_first = not self._response.is_out
         messages, count = self._response.rest(file.left)
+        trailers = self._response.end()
+        is_whole = is_first and count == file.left and not trailers
         if not count:
             pass
         elif count <= self._settings.limits.buffer:
-            messages.append(_body(file.read_all(count), more=False))
-        elif is_first and count == file.left and (path := self._path(file)):
+            messages += [_body(file.read_all(count), more=False), *trailers]
+        elif is_whole and (path := self._path(file)):
             messages.append({"type": PATHSEND, "path": path})
         else:
             file.left = count
+            self._after_file = trailers
             self._file = file
         self._crossing.put_last(messages)
 
@@ -510,12 +530,13 @@ class HttpExchange:
 
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]
+        body = last.get("body", b"")
         items: list[Message | bytes] = [*messages]
-        if last["more_body"]:
+        if last.get("more_body"):
             self._streams = True
             self._crossing.begin_stream()
-            items[-1] = last["body"]
-        self._crossing.put(items, len(last["body"]))
+            items[-1] = body
+        self._crossing.put(items, len(body))
 
     def _start_response(
         self,

@@ -10,10 +10,16 @@ loop and no server, so each rule can be tested by a table of calls.
     REFUSED   called it with something that cannot be sent
     READY     called it; status and headers are held and can still be replaced
     OPEN      given a first non-empty chunk; the headers are gone
+    TRAILING  given all of the body; the trailers that were announced are held
     ENDED     given all that the response may have
 
 Headers are held back until there is a chunk because an application may find out
 only while it makes the first one that it has to answer something else.
+
+Two things can go with a response, where the server offers them: early hints before
+it, and trailers after it. The headers say whether there will be trailers, so an
+application has to speak of them before its first chunk. Their values it may find out
+later, up to the end of its body.
 """
 
 import re
@@ -22,7 +28,20 @@ from enum import Enum
 
 from wsgi_asgi._types import ExcInfo, Message
 
-__all__ = ["ENDED", "TRANSITIONS", "Event", "Response", "State", "plain_text"]
+__all__ = [
+    "EARLY_HINT",
+    "ENDED",
+    "TRAILERS",
+    "TRANSITIONS",
+    "Event",
+    "Response",
+    "State",
+    "plain_text",
+]
+
+# The types of the messages of two extensions, which are their names as well.
+EARLY_HINT = "http.response.early_hint"
+TRAILERS = "http.response.trailers"
 
 
 class State(Enum):
@@ -35,6 +54,7 @@ class State(Enum):
     REFUSED = "start_response() failed and was not called again with exc_info"
     READY = "start_response() was called, nothing has been sent"
     OPEN = "part of the response has been sent"
+    TRAILING = "all but the trailers has been sent"
     ENDED = "the response is complete"
 
 
@@ -50,7 +70,7 @@ class Event(Enum):
 
 
 # Before Python 3.12 an Enum's members are slow to look up in their class.
-NEW, REFUSED, READY, OPEN, ENDED = State
+NEW, REFUSED, READY, OPEN, TRAILING, ENDED = State
 START, REPLACE, CHUNK, END = Event
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
@@ -63,7 +83,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     OPEN: {CHUNK: OPEN, END: ENDED},
     # Chunks beyond the end are those that Content-Length or HEAD has no room
-    # for. They are dropped.
+    # for. They are dropped, and nothing is waited for after them.
+    TRAILING: {CHUNK: ENDED, END: ENDED},
     ENDED: {CHUNK: ENDED, END: ENDED},
 }
 
@@ -93,6 +114,28 @@ _CONNECTION_HEADERS = frozenset(
         b"upgrade",
     }
 )
+# What a client has to know before the body (RFC 9110 6.5.1): how it is framed and
+# to be read, and what the response is to be taken for.
+_NO_TRAILERS = _CONNECTION_HEADERS | {
+    b"age",
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"date",
+    b"expires",
+    b"host",
+    b"location",
+    b"pragma",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"retry-after",
+    b"set-cookie",
+    b"vary",
+    b"www-authenticate",
+}
 # Whose values are few for each application, and no secrets.
 _STEADY_HEADERS = frozenset(
     {
@@ -197,6 +240,45 @@ def encode_header(pair: object) -> tuple[bytes, bytes]:
         ) from None
 
 
+def encode_field(pair: object) -> tuple[bytes, bytes]:
+    """Check one field of early hints or trailers and encode it.
+
+    As `encode_header`, but name and value may be bytes too, as gunicorn has it.
+
+    >>> encode_field((b"Link", "</a.css>; rel=preload"))
+    (b'link', b'</a.css>; rel=preload')
+    """
+    if isinstance(pair, tuple | list):
+        if not all(isinstance(part, str | bytes) for part in pair):
+            raise TypeError(f"name and value must be str or bytes: {pair!r}")
+        pair = [
+            part.decode("latin-1") if isinstance(part, bytes) else part for part in pair
+        ]
+    return encode_header(pair)
+
+
+class Trailers:
+    """The trailers of one response.
+
+    Attributes:
+        fields: Those that the application has given.
+        are_wanted: It has spoken of them.
+        names: What the application's own Trailer headers say.
+    """
+
+    __slots__ = ("are_wanted", "fields", "names")
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.are_wanted = False
+        self.names: list[bytes] = []
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Make the header that names them, as far as it is known (RFC 9110 6.6.2)."""
+        names = self.names or [*dict(self.fields)]
+        return [(b"trailer", b", ".join(names))] if names else []
+
+
 def plain_text(
     status: str, text: str, headers: Iterable[tuple[str, str]] = (), *, head: bool
 ) -> list[Message]:
@@ -230,8 +312,9 @@ def plain_text(
 class Response:
     """One response, as the application makes it.
 
-    Every method may be called by any thread, but by one at a time. The messages
-    that they return are the caller's to send, in order.
+    Every method may be called by any thread, but by one at a time; beside that one
+    others may call `early_hint` and `send_trailers`. The messages that they return
+    are the caller's to send, in order.
 
     Args:
         application: What error messages call the application.
@@ -246,12 +329,14 @@ class Response:
     """
 
     __slots__ = (
+        "_after_body",
         "_application",
         "_has_length",
         "_headers",
         "_left",
         "_method",
         "_no_body",
+        "_trailers",
         "dropped",
         "is_cut",
         "state",
@@ -266,6 +351,8 @@ class Response:
         self._has_length = False
         self._left: int | None = None  # of Content-Length, if that is known
         self._no_body = False
+        self._trailers: Trailers | None = None
+        self._after_body = ENDED
         self.state = NEW
         self.is_cut = False
         self.dropped: tuple[bytes, ...] = ()
@@ -273,7 +360,99 @@ class Response:
     @property
     def is_out(self) -> bool:
         """Whether a part of it can have reached the client."""
-        return self.state in (OPEN, ENDED)
+        return self.state in (OPEN, TRAILING, ENDED)
+
+    def early_hint(self, headers: Iterable[object]) -> list[Message]:
+        """Take fields that the client may act upon while the response is made.
+
+        Args:
+            headers: Pairs of str or bytes. Only those named Link can be sent.
+
+        Returns:
+            What may be sent at once; nothing if a part of the response is out.
+
+        Raises:
+            TypeError: The fields are no list of pairs.
+            ValueError: A field cannot be sent. None of this call are.
+        """
+        fields = self._encode_fields("early hints", headers)
+        links = [value for name, value in fields if name == b"link"]
+        if not links or self.is_out:
+            return []
+        return [{"type": EARLY_HINT, "links": links}]
+
+    def offer_trailers(self) -> None:
+        """Let the application send trailers: the server can."""
+        self._trailers = Trailers()
+
+    def send_trailers(self, headers: Iterable[object]) -> None:
+        """Send fields after the body: ``environ["wsgi_asgi.send_trailers"]``.
+
+        The first call must come before the first chunk, since the headers of the
+        response announce that there will be trailers. What they are may be said then
+        or later, in any number of calls, until the iterable is exhausted: those that
+        are known only at the end are announced by a call with an empty list. They
+        are sent once the body is complete.
+
+        That the body has a Content-Length changes nothing: the iterable is exhausted
+        all the same, unless it gives more than that. None is added to a list of one
+        chunk or to a file, and a file goes out as a body and never by its path.
+
+        A response that has no body has no trailers, and they are dropped: that of
+        a HEAD request, and one with status 204, 205 or 304. If the application
+        fails after the announcement, nothing more is sent, and the client can see
+        that the response is not complete. If the client leaves, nothing is either;
+        the call itself does not fail for that.
+
+        Runs on:
+            Any thread, also of the application's own.
+
+        Args:
+            headers: Pairs of name and value, str or bytes.
+
+        Raises:
+            RuntimeError: A part of the response is out and has not announced any
+                trailers, or the response is complete.
+            TypeError: The fields are no list of pairs.
+            ValueError: A field cannot be sent, or not after the body. None of this
+                call are.
+        """
+        fields = self._encode_fields("trailers", headers)
+        for name, _ in fields:
+            if name in _NO_TRAILERS:
+                raise ValueError(
+                    f"{self._application}: trailers: {name.decode()!r} belongs to the "
+                    f"headers (RFC 9110 6.5.1)"
+                )
+        trailers = self._trailers
+        assert trailers, "it is given to nobody before offer_trailers()"
+        if not self.is_out:
+            trailers.are_wanted = True
+        elif self._no_body:
+            return
+        elif self._after_body is not TRAILING:
+            raise RuntimeError(
+                f"{self._application}: trailers came after the response had started "
+                f"without them; call send_trailers() before the first chunk, with an "
+                f"empty list if they are not known by then"
+            )
+        elif self.state is ENDED:
+            raise RuntimeError(
+                f"{self._application}: trailers came after the response had ended; "
+                f"the last moment is before the iterable is exhausted"
+            )
+        trailers.fields += fields
+
+    def _encode_fields(
+        self, what: str, headers: Iterable[object]
+    ) -> list[tuple[bytes, bytes]]:
+        try:
+            if isinstance(headers, str | bytes) or not isinstance(headers, Iterable):
+                raise TypeError(f"headers must be a list: {headers!r}")
+            return [encode_field(pair) for pair in headers]
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{self._application}: {what}: {error}") from None
 
     def start(
         self,
@@ -314,6 +493,7 @@ class Response:
     def _take_head(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
         raw_headers: list[tuple[bytes, bytes]] = []
         dropped: list[bytes] = []
+        trailer_names: list[bytes] = []
         length: bytes | None = None
         # A list nearly always, and the general question is a slow one.
         if type(headers) is not list and not isinstance(headers, Iterable):
@@ -337,7 +517,10 @@ class Response:
                 raise self._refusal(error) from None
             raw_name, raw_value = header
             if raw_name in _CONNECTION_HEADERS:
-                dropped.append(raw_name)
+                if raw_name == b"trailer" and self._trailers:
+                    trailer_names.append(raw_value)
+                else:
+                    dropped.append(raw_name)
             elif raw_name != b"content-length":
                 raw_headers.append(header)
             elif not (raw_value.isdigit() and len(raw_value) <= MAX_LENGTH_DIGITS):
@@ -356,13 +539,16 @@ class Response:
         self._has_length = length is not None
         self._no_body = self._method == "HEAD" or code in _NO_BODY
         self._left = None if self._no_body or length is None else int(length)
+        if self._trailers:
+            self._trailers.names = trailer_names
 
     def announce(self, length: int) -> None:
         """Add the Content-Length of a body that is known to be one chunk.
 
         Without it HTTP/1.1 falls back to chunked coding, and the end of the
         response takes a message of its own. An application that has declared
-        a length is believed.
+        a length is believed. With trailers there is none, since HTTP/1.1 has them
+        in chunked coding only.
 
         Args:
             length: Bytes of the body.
@@ -373,6 +559,7 @@ class Response:
             and self.status not in _NO_BODY
             # No chunk of a response to HEAD does not mean that GET's has none.
             and (length or self._method != "HEAD")
+            and not (self._trailers and self._trailers.are_wanted)
         ):
             self._has_length = True
             self._headers.append((b"content-length", b"%d" % length))
@@ -396,9 +583,9 @@ class Response:
         state = TRANSITIONS[self.state].get(CHUNK)
         if state is None:
             raise self._error(f"a chunk was given, but {self.state.value}")
-        if self.state is ENDED:
+        if state is not OPEN:
             self.is_cut = not self._no_body
-            return []
+            return self.end()
         messages: list[Message] = []
         if self.state is READY:
             messages.append(self._start_message())
@@ -412,14 +599,16 @@ class Response:
                 self.is_cut = True
             self._left -= len(data)
             if not self._left:
-                self.state = ENDED
+                self.state = self._after_body
         messages.append(
             {
                 "type": "http.response.body",
                 "body": data,
-                "more_body": self.state is not ENDED,
+                "more_body": self.state is OPEN,
             }
         )
+        if self.is_cut:
+            messages += self.end()
         return messages
 
     def passes(self, data: object) -> int:
@@ -447,7 +636,8 @@ class Response:
 
         Returns:
             What may be sent at once, and how many of those bytes the caller has to
-            send after it. If those are none, the response is complete.
+            send after it, before what `end` gives. If those are none, the response
+            is complete.
 
         Raises:
             RuntimeError: As `chunk` and `end` do, before anything is sent.
@@ -462,7 +652,7 @@ class Response:
         if CHUNK not in TRANSITIONS[self.state]:
             raise self._error(f"a file was given, but {self.state.value}")
         messages = [self._start_message()] if self.state is READY else []
-        self.state = ENDED
+        self.state = self._after_body
         return messages, count
 
     def end(self) -> list[Message]:
@@ -490,16 +680,35 @@ class Response:
         if self.state is READY:
             self.announce(0)
             messages.append(self._start_message())
+        if self.state is not TRAILING:
+            messages.append(
+                {"type": "http.response.body", "body": b"", "more_body": False}
+            )
         self.state = state
-        messages.append({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._trailers and self._after_body is TRAILING:
+            messages.append(
+                {
+                    "type": TRAILERS,
+                    "headers": [*self._trailers.fields],
+                    "more_trailers": False,
+                }
+            )
         return messages
 
     def _start_message(self) -> Message:
-        return {
+        message = {
             "type": "http.response.start",
             "status": self.status,
             "headers": self._headers,
         }
+        trailers = self._trailers
+        if trailers and trailers.are_wanted and not self._no_body:
+            # This is remembered, and not asked again: another thread of the
+            # application may come to want trailers a moment too late.
+            self._after_body = TRAILING
+            message["headers"] = [*self._headers, *trailers.headers()]
+            message["trailers"] = True
+        return message
 
     def _as_bytes(self, data: object) -> bytes:
         if isinstance(data, bytes | bytearray | memoryview):

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -450,10 +451,16 @@ def _hinting(hints: list[tuple[str, str]], missing: list[bool]) -> WSGIApplicati
     return app
 
 
-def _hints(bench: Bench, *hints: tuple[str, str]) -> list[Message]:
+HINTS: dict[str, dict[str, Any]] = {"http.response.early_hint": {}}
+
+
+def _hints(
+    bench: Bench, *hints: tuple[str, str], http_version: str = "2"
+) -> list[Message]:
     missing: list[bool] = []
-    extensions: dict[str, Any] = {"http.response.early_hint": {}}
-    exchange = bench.request(_hinting(list(hints), missing), extensions=extensions)
+    exchange = bench.request(
+        _hinting(list(hints), missing), extensions=HINTS, http_version=http_version
+    )
     if missing[0]:
         raise NotOffered("there is no wsgi.early_hints")
     return [m for m in exchange.messages if m["type"] == "http.response.early_hint"]
@@ -462,10 +469,39 @@ def _hints(bench: Bench, *hints: tuple[str, str]) -> list[Message]:
 @check("ASGI-EXT-early-hint-01")
 def early_hints(bench: Bench) -> None:
     """wsgi.early_hints sends Link fields before the response, and nothing after."""
-    hints = _hints(bench, ("Link", LINK))
+    hints = _hints(bench, ("x-a", "1"), ("Link", LINK))
     expect_equal(len(hints), 1, "the count of early_hint messages")
     links = [bytes(link) for link in hints[0].get("links", ())]
     expect_equal(links, [LINK.encode()], "the links")
+
+
+@check("ASGI-EXT-early-hint-02")
+def early_hints_at_once(bench: Bench) -> None:
+    """Each early hint is with the server while the application goes on."""
+    arrived: list[bool] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        give = environ.get("wsgi.early_hints")
+        if give:
+            # More than one, since an adapter may look around by itself, once.
+            for number in (1, 2, 3):
+                give([("Link", LINK)])
+                arrived.append(exchange.sent(number).wait(HAPPENS_S / 2))
+        begin(start_response)
+        return [b"some"]
+
+    exchange = HttpExchange(extensions=HINTS, http_version="2")
+    bench.request(app, exchange)
+    if not arrived:
+        raise NotOffered("there is no wsgi.early_hints")
+    expect(all(arrived), "a hint was held back until the application went on")
+
+
+@check("RFC9110-informational-02")
+def early_hints_over_http_1_0(bench: Bench) -> None:
+    """wsgi.early_hints sends nothing to a client of HTTP/1.0."""
+    hints = _hints(bench, ("Link", LINK), http_version="1.0")
+    expect(not hints, f"sent: {hints}")
 
 
 @check("RFC8297-hints-01")
@@ -530,32 +566,155 @@ def path_send(bench: Bench) -> None:
     expect_equal(exchange.body, b"", "the body beside the path")
 
 
+TRAILERS_KEYS = ("wsgi_asgi.send_trailers", "gunicorn.http2.send_trailers")
+
+
+def _give_trailers(environ: WSGIEnvironment, *fields: tuple[str, str]) -> None:
+    for key in TRAILERS_KEYS:
+        if key in environ:
+            environ[key](list(fields))
+            return
+
+
+def _offering_trailers(method: str = "GET") -> HttpExchange:
+    return HttpExchange(
+        method=method,
+        http_version="2",
+        headers=[(b"te", b"trailers")],
+        extensions={"http.response.trailers": {}},
+    )
+
+
+def _needs_trailers(bench: Bench) -> None:
+    environ = bench.environ(http_version="2", extensions={"http.response.trailers": {}})
+    if not environ.keys() & set(TRAILERS_KEYS):
+        raise NotOffered(f"there is neither {' nor '.join(TRAILERS_KEYS)}")
+
+
+def _trailers(exchange: HttpExchange) -> list[tuple[bytes, ...]]:
+    sent = [m for m in exchange.messages if m["type"] == "http.response.trailers"]
+    return [tuple(pair) for message in sent for pair in message["headers"]]
+
+
 @check("ASGI-EXT-trailers-01")
 def trailers(bench: Bench) -> None:
     """Trailers can be sent after the body, where they are offered."""
-    missing: list[bool] = []
-    keys = ("wsgi_asgi.send_trailers", "gunicorn.http2.send_trailers")
+    _needs_trailers(bench)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
-        give = next((environ[key] for key in keys if key in environ), None)
-        missing.append(give is None)
-        if give:
-            give([("x-checksum", "1")])
+        _give_trailers(environ, ("x-checksum", "1"))
         begin(start_response)
         yield b"some"
         yield b"more"
 
-    headers = [(b"te", b"trailers")]
-    extensions: dict[str, Any] = {"http.response.trailers": {}}
-    exchange = bench.request(
-        app, http_version="2", headers=headers, extensions=extensions
-    )
-    if missing[0]:
-        raise NotOffered(f"there is neither {' nor '.join(keys)}")
-    sent = [m for m in exchange.messages if m["type"] == "http.response.trailers"]
-    pairs = [tuple(pair) for message in sent for pair in message["headers"]]
-    expect_equal(pairs, [(b"x-checksum", b"1")], "the trailers")
+    exchange = bench.request(app, _offering_trailers())
+    expect_equal(_trailers(exchange), [(b"x-checksum", b"1")], "the trailers")
     expect_equal(exchange.body, b"somemore", "the body")
+
+
+@check("ASGI-EXT-trailers-02")
+def trailers_known_at_the_end(bench: Bench) -> None:
+    """Announced trailers are sent, whenever they are known, and if they never are."""
+    _needs_trailers(bench)
+    for length in ((), (("content-length", "8"),)):
+        for fields in ((), (("x-checksum", "1"),)):
+
+            def app(
+                environ: WSGIEnvironment,
+                start_response: StartResponse,
+                headers: tuple[tuple[str, str], ...] = length,
+                fields: tuple[tuple[str, str], ...] = fields,
+            ) -> Iterator[bytes]:
+                _give_trailers(environ)
+                begin(start_response, *headers)
+                yield b"some"
+                yield b"more"
+                _give_trailers(environ, *fields)
+
+            exchange = bench.request(app, _offering_trailers())
+            wanted = [(name.encode(), value.encode()) for name, value in fields]
+            kind = "with" if length else "without"
+            what = f"for a body {kind} a length, the trailers are"
+            expect(_trailers(exchange) == wanted, f"{what} {_trailers(exchange)}")
+            expect_equal(exchange.body, b"somemore", "the body")
+
+
+@check("ASGI-EXT-trailers-03")
+def trailers_without_content(bench: Bench) -> None:
+    """A response that can have no content announces no trailers."""
+    _needs_trailers(bench)
+    for method, status in (
+        ("HEAD", "200 OK"),
+        ("GET", "204 No Content"),
+        ("GET", "304 Not Modified"),
+    ):
+
+        def app(
+            environ: WSGIEnvironment,
+            start_response: StartResponse,
+            status: str = status,
+        ) -> Chunks:
+            _give_trailers(environ, ("x-checksum", "1"))
+            start_response(status, [])
+            return []
+
+        exchange = bench.request(app, _offering_trailers(method))
+        kinds = {message["type"] for message in exchange.messages}
+        announced = "http.response.trailers" in kinds or (
+            exchange.start and exchange.start.get("trailers")
+        )
+        expect(not announced, f"{method} answered {status} has trailers")
+
+
+@check("ASGI-EXT-trailers-04")
+def trailers_of_an_error(bench: Bench) -> None:
+    """After an error no trailers are sent, and the response is not completed."""
+    _needs_trailers(bench)
+    for headers in ((), (("content-length", "4"),)):
+
+        def app(
+            environ: WSGIEnvironment,
+            start_response: StartResponse,
+            headers: tuple[tuple[str, str], ...] = headers,
+        ) -> Iterator[bytes]:
+            _give_trailers(environ, ("x-checksum", "1"))
+            begin(start_response, *headers)
+            yield b"some"
+            raise Planned("no more")
+
+        exchange = bench.attempt(app, _offering_trailers())
+        expect_equal(exchange.body, b"some", "the body before the error")
+        sent = any("trailers" in message["type"] for message in exchange.messages)
+        expect(not sent, "trailers were sent")
+        expect(not exchange.complete, "the response is complete")
+
+
+@check("RFC9110-trailers-01")
+def trailers_that_must_be_headers(bench: Bench) -> None:
+    """Trailers that frame the message, or break a line, are refused or dropped."""
+    _needs_trailers(bench)
+    bad = (
+        ("content-length", "3"),
+        ("transfer-encoding", "chunked"),
+        ("content-type", "text/html"),
+        ("x-checksum", "1\r\nset-cookie: evil=1"),
+        (":status", "500"),
+    )
+    for field in bad:
+
+        def app(
+            environ: WSGIEnvironment,
+            start_response: StartResponse,
+            field: tuple[str, str] = field,
+        ) -> Chunks:
+            with suppress(ValueError):
+                _give_trailers(environ, field)
+            begin(start_response)
+            return [b"some"]
+
+        exchange = bench.request(app, _offering_trailers())
+        names = [name for name, *_ in _trailers(exchange)]
+        expect(field[0].encode() not in names, f"sent: {field[0]}")
 
 
 # Calls.

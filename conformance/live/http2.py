@@ -1,6 +1,7 @@
-"""The client of HTTP/2, in clear text and with prior knowledge."""
+"""The client of HTTP/2, in clear text and with prior knowledge, or over TLS."""
 
 import contextlib
+import ssl
 from collections.abc import Iterator, Sequence
 
 import h2.config
@@ -23,10 +24,29 @@ __all__ = ["Http2Connection"]
 
 
 class Http2Connection(Connection):
-    """A connection whose requests are streams of their own, one after the other."""
+    """A connection whose requests are streams of their own, one after the other.
 
-    def __init__(self, port: int, timeout: float = TIMEOUT_S) -> None:
+    Args:
+        port: The server's.
+        timeout: As for `Connection`.
+        tls: What a connection over TLS trusts; without it it is in clear text.
+
+    Attributes:
+        trailers: Those of the last answer, once its body has ended.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        timeout: float = TIMEOUT_S,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(port, timeout)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
+        self.trailers: list[tuple[str, str]] | None = None
         self._authority = f"127.0.0.1:{port}"
         config = h2.config.H2Configuration(header_encoding="latin-1")
         self._state = h2.connection.H2Connection(config)
@@ -43,7 +63,7 @@ class Http2Connection(Connection):
         fields = [
             (":method", method),
             (":path", path),
-            (":scheme", "http"),
+            (":scheme", self._scheme),
             (":authority", self._authority),
             *headers,
         ]
@@ -80,6 +100,17 @@ class Http2Connection(Connection):
             isinstance(event, h2.events.ResponseReceived) for event in self._events
         )
 
+    def read_interim(self) -> Head:
+        """Wait for one interim answer; it is not among those of `read_head` then.
+
+        Raises:
+            CutError: There will be none.
+        """
+        event = next(self._of_stream())
+        if not isinstance(event, h2.events.InformationalResponseReceived):
+            raise CutError(f"no interim answer, but {type(event).__name__}")
+        return Head(_status(event.headers), _fields(event.headers))
+
     @override
     def read_head(self) -> Head:
         interim: list[int] = []
@@ -87,8 +118,8 @@ class Http2Connection(Connection):
             if isinstance(event, h2.events.InformationalResponseReceived):
                 interim.append(_status(event.headers))
             elif isinstance(event, h2.events.ResponseReceived):
-                fields = [(_text(name), _text(value)) for name, value in event.headers]
-                return Head(_status(event.headers), fields, interim)
+                self.trailers = None
+                return Head(_status(event.headers), _fields(event.headers), interim)
         raise CutError("no head")
 
     @override
@@ -102,6 +133,8 @@ class Http2Connection(Connection):
                     self._flush()
                 if event.data:
                     return event.data
+            elif isinstance(event, h2.events.TrailersReceived):
+                self.trailers = _fields(event.headers)
             elif isinstance(event, h2.events.StreamEnded):
                 return b""
         raise CutError("no end")
@@ -141,6 +174,12 @@ class Http2Connection(Connection):
         data = self._state.data_to_send()
         if data:
             self.socket.sendall(data)
+
+
+def _fields(
+    headers: Sequence[tuple[bytes | str, bytes | str]],
+) -> list[tuple[str, str]]:
+    return [(_text(name), _text(value)) for name, value in headers]
 
 
 def _text(value: bytes | str) -> str:

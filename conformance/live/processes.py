@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,8 +117,12 @@ def _free_port() -> int:
         return port
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, tls: ssl.SSLContext | None) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+    if tls:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=START_S, context=tls
+        )
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
         connection.getresponse().read()
@@ -129,7 +134,12 @@ def _answers(port: int) -> bool:
 
 
 def _launch(
-    name: str, target: str, directory: Path, root_path: str, environ: dict[str, str]
+    name: str,
+    target: str,
+    directory: Path,
+    root_path: str,
+    environ: dict[str, str],
+    tls: ssl.SSLContext | None,
 ) -> Server:
     port = _free_port()
     log_path = directory / "server.log"
@@ -156,7 +166,7 @@ def _launch(
     server = Server(process, port, log_path)
     try:
         wait_until(
-            lambda: process.poll() is not None or _answers(port),
+            lambda: process.poll() is not None or _answers(port, tls),
             f"{name} answers",
             within=START_S,
         )
@@ -177,6 +187,7 @@ def running(
     *,
     root_path: str = "",
     environ: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Server]:
     """Run a server, and end it with the block.
 
@@ -186,11 +197,14 @@ def running(
         directory: Where it runs, and writes its log.
         root_path: What it gives the application as such.
         environ: More variables for its environment.
+        tls: What trusts it, if that makes it speak TLS.
 
     Raises:
         StartError: It does not start.
     """
-    server = start(name, target, directory, root_path=root_path, environ=environ)
+    server = start(
+        name, target, directory, root_path=root_path, environ=environ, tls=tls
+    )
     try:
         yield server
     finally:
@@ -204,12 +218,13 @@ def start(
     *,
     root_path: str = "",
     environ: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Start a server, which the caller has to end; see `running`."""
     directory.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _launch(name, target, directory, root_path, environ or {})
+            return _launch(name, target, directory, root_path, environ or {}, tls)
         except StartError as error:
             if attempt == ATTEMPTS or "in use" not in str(error):
                 raise

@@ -10,7 +10,9 @@ __all__ = ["GRACE_S", "PEERS", "SERVERS", "Peer", "select_peers"]
 GRACE_S = 1
 
 
-def _uvicorn(loop: str, http: str) -> Callable[[str, int, str], list[str]]:
+def _uvicorn(
+    loop: str, http: str, *options: str
+) -> Callable[[str, int, str], list[str]]:
     def arguments(target: str, port: int, root_path: str) -> list[str]:
         return [
             *("uvicorn", target, "--host", "127.0.0.1", "--port", str(port)),
@@ -18,6 +20,7 @@ def _uvicorn(loop: str, http: str) -> Callable[[str, int, str], list[str]]:
             *("--timeout-graceful-shutdown", str(GRACE_S), "--no-access-log"),
             # The default of 5 s would end the idle connection of a slow test.
             *("--timeout-keep-alive", "30"),
+            *options,
         ]
 
     return arguments
@@ -61,6 +64,8 @@ def _gunicorn(target: str, port: int, root_path: str) -> list[str]:
 SERVERS: dict[str, Callable[[str, int, str], list[str]]] = {
     "uvicorn-h11": _uvicorn("asyncio", "h11"),
     "uvicorn-httptools-uvloop": _uvicorn("uvloop", "httptools"),
+    # uvicorn's HTTP/2, and not among the peers as yet: zttp is young.
+    "uvicorn-zttp": _uvicorn("asyncio", "zttp", "--http2"),
     "hypercorn": _hypercorn("asyncio"),
     "hypercorn-trio": _hypercorn("trio"),
     "granian": _granian,
