@@ -31,8 +31,9 @@ lowest: .venv-lowest/.ready  ## what asgiref and typing-extensions decide, on th
 
 check: lint types docs test suite conformance-selftest lowest
 
-suite: $(READY)  ## the specifications, clause by clause, on our adapter
+suite: $(READY)  ## the specifications, clause by clause, on our adapter, on each loop
 	$(BIN)/python -m conformance --strict
+	$(BIN)/python -m conformance --strict --loop trio
 
 FOUND := docs/_build/conformance
 PAGE := docs/reference/conformance

@@ -65,6 +65,10 @@ class _Group:
         self.dead: dict[Entrant, Trouble] = {}
         self.plan = plan
         self.file = directory / "file.bin"
+        # The servers' own, since no server is given the path of a temporary file, and
+        # the one that is asked for stands for one that has come to stay.
+        self.temporary = directory / "temporary"
+        self.temporary.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
     def running(
@@ -75,6 +79,7 @@ class _Group:
                 variables = {
                     CONTENDER_VARIABLE: entrant.adapter,
                     FILE_VARIABLE: str(self.file),
+                    "TMPDIR": str(self.temporary),
                 }
                 log = directory / f"server-{processes}-{number}.log"
                 server = start(entrant.server, processes, variables, log)

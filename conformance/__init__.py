@@ -3,6 +3,7 @@
     python -m conformance                                  our own adapter
     python -m conformance --adapter a2wsgi:WSGIMiddleware  any other
     python -m conformance --all                            all that are installed
+    python -m conformance --loop trio                      on trio
 
 Clauses (`conformance.clauses`) are a numbered reading of the specifications, checks
 (`conformance.checks`) say what an adapter does about them, and the runner tries one

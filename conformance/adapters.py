@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from importlib.util import find_spec
 from typing import Any
 
+from conformance.loops import ASYNCIO, LOOPS
+
 __all__ = [
     "KNOWN",
     "OURS",
@@ -39,12 +41,14 @@ class Adapter:
         target: Where it is imported from, as ``module:Class``.
         distribution: The distribution that it comes from, if that is known.
         options: Arguments for what must be asked for at the making.
+        loops: The kinds of loops that it is known to run on; all if nothing is known.
     """
 
     name: str
     target: str
     distribution: str = ""
     options: Options = field(default_factory=dict)
+    loops: tuple[str, ...] = LOOPS
 
     @property
     def is_installed(self) -> bool:
@@ -83,12 +87,18 @@ OURS = Adapter(
 
 KNOWN = (
     OURS,
-    Adapter(name="asgiref", target="asgiref.wsgi:WsgiToAsgi", distribution="asgiref"),
+    Adapter(
+        name="asgiref",
+        target="asgiref.wsgi:WsgiToAsgi",
+        distribution="asgiref",
+        loops=(ASYNCIO,),
+    ),
     Adapter(
         name="a2wsgi",
         target="a2wsgi:WSGIMiddleware",
         distribution="a2wsgi",
         options=_workers(),
+        loops=(ASYNCIO,),
     ),
     # Its own, which it uses where a2wsgi is not installed.
     Adapter(
@@ -96,6 +106,7 @@ KNOWN = (
         target="uvicorn.middleware.wsgi:_WSGIMiddleware",
         distribution="uvicorn",
         options=_workers(),
+        loops=(ASYNCIO,),
     ),
     Adapter(
         name="starlette",
@@ -107,6 +118,7 @@ KNOWN = (
         target="hypercorn.middleware.wsgi:AsyncioWSGIMiddleware",
         distribution="hypercorn",
         options={BODY_LIMIT: lambda: {"max_body_size": 1000}},
+        loops=(ASYNCIO,),
     ),
 )
 

@@ -6,7 +6,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from conformance.checking import NotOffered, fail
 from conformance.exchanges import HttpExchange
-from conformance.loops import LoopThread
+from conformance.loops import ASYNCIO, LoopThread
 from conformance.server import AsgiApp, Exchange
 from conformance.timing import EXCHANGE_S
 
@@ -25,7 +25,8 @@ class Served:
     def start(self, exchange: E) -> E:
         """Begin an exchange, and let it go on by itself."""
         self._bench.exchanges.append(exchange)
-        self._bench.loop.spawn(exchange.run(self.adapter))
+        loop = self._bench.loop
+        loop.spawn(exchange.run(self.adapter, loop.loop))
         return exchange
 
     def finish(self, exchange: Exchange, within: float = EXCHANGE_S) -> None:
@@ -89,6 +90,7 @@ class Bench:
         loop: The running loop.
         exchanges: All that were started.
         target: How the adapter can be named on a command line.
+        loop: The kind of loop that it runs on.
     """
 
     def __init__(
@@ -96,8 +98,9 @@ class Bench:
         make_adapter: Callable[..., AsgiApp],
         options: Mapping[str, Callable[[], Mapping[str, Any]]] | None = None,
         target: str = "",
+        loop: str = ASYNCIO,
     ) -> None:
-        self.loop = LoopThread()
+        self.loop = LoopThread(loop)
         self.exchanges: list[Exchange] = []
         self.target = target
         self._make_adapter = make_adapter
@@ -171,7 +174,11 @@ class Bench:
     def renew_loop(self) -> None:
         """Stop the loop, as at the end of a server, and start another."""
         self.loop.stop()
-        self.loop = LoopThread()
+        self.loop = LoopThread(self.loop.kind)
+
+    def strays(self, exchange: Exchange) -> list[str]:
+        """Name the tasks that an adapter has left behind at the end of an exchange."""
+        return self.loop.run(self.loop.loop.strays(exchange.left_tasks))
 
     def raise_death(self) -> None:
         """Fail the check if the loop has died."""

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from conformance.adapters import KNOWN, OURS, Adapter, UnknownAdapter, find_adapter
@@ -13,6 +14,7 @@ from conformance.catalogue import Clause, load_clauses
 from conformance.checking import Check
 from conformance.checks import GROUPS, load_checks
 from conformance.live.servers import PEERS, select_peers
+from conformance.loops import ASYNCIO, LOOPS
 from conformance.results import AdapterRun, Report, describe_platform
 from conformance.runner import run_checks
 from conformance.table import Progress, show_run, show_summary
@@ -40,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no folder for {options.json}")
     if options.server and not options.live:
         parser.error("--server goes with --live")
+    if options.loop and options.live:
+        parser.error(
+            "--loop does not go with --live, where --server chooses the loop too"
+        )
+    options.loop = options.loop or ASYNCIO
+    if not find_spec(options.loop):
+        parser.error(f"--loop {options.loop} needs {options.loop}, which is missing")
     try:
         work = _prepare_live(options) if options.live else _prepare_checks(options)
     except (UnknownAdapter, ValueError) as error:
@@ -87,13 +96,16 @@ def _run_checks(
     checks: Sequence[Check],
     clauses: Mapping[str, Clause],
 ) -> int:
-    report = _run(adapters, checks, clauses)
+    report = _run(adapters, options.loop, checks, clauses)
     if options.json:
         Path(options.json).write_text(report.to_json(), encoding="utf-8")
     for run in report.runs:
         show_run(run, GROUPS, sys.stdout)
     if len(report.runs) > 1:
         show_summary(report.runs, sys.stdout)
+    unable = [one.name for one in KNOWN if options.loop not in one.loops]
+    if options.all and unable:
+        sys.stdout.write(f"\n  do not run on {options.loop}: {', '.join(unable)}\n")
     judged = [run for run in report.runs if not options.all or run.name == OURS.name]
     broken = any(
         run.failures or run.problem if options.strict else run.breaks_a_must
@@ -120,8 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--all",
         action="store_true",
-        help="every known adapter that is installed; only ours counts for the "
-        "exit status",
+        help="every known adapter that is installed, and runs on that loop; only ours "
+        "counts for the exit status",
+    )
+    parser.add_argument(
+        "--loop",
+        choices=LOOPS,
+        help=f"the event loop that the checks run the adapter on (default: {ASYNCIO})",
     )
     parser.add_argument(
         "--strict",
@@ -161,8 +178,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _adapters(options: argparse.Namespace) -> list[Adapter]:
     if options.all:
-        return [adapter for adapter in KNOWN if adapter.is_installed]
-    return [find_adapter(text) for text in options.adapter or (OURS.name,)]
+        return [
+            adapter
+            for adapter in KNOWN
+            if adapter.is_installed and options.loop in adapter.loops
+        ]
+    adapters = [find_adapter(text) for text in options.adapter or (OURS.name,)]
+    for adapter in adapters:
+        if options.loop not in adapter.loops:
+            raise ValueError(f"{adapter.name} does not run on {options.loop}")
+    return adapters
 
 
 def select_checks(words: Iterable[str], checks: Mapping[str, Check]) -> list[Check]:
@@ -197,14 +222,17 @@ def _matches(check: Check, word: str) -> bool:
 
 
 def _run(
-    adapters: Sequence[Adapter], checks: Sequence[Check], clauses: Mapping[str, Clause]
+    adapters: Sequence[Adapter],
+    loop: str,
+    checks: Sequence[Check],
+    clauses: Mapping[str, Clause],
 ) -> Report:
     progress = Progress(len(adapters) * len(checks))
     runs: list[AdapterRun] = []
     try:
         for adapter in adapters:
             on_result = partial(progress.advance, adapter.name)
-            runs += [run_checks(adapter, checks, clauses, on_result)]
+            runs += [run_checks(adapter, checks, clauses, on_result, loop=loop)]
     finally:
         progress.end()
     return Report(

@@ -1,14 +1,12 @@
 """What checks, applications and the fake server wait for."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from conformance.timing import HAPPENS_S, REST_S
 
-__all__ = ["Gate", "Hold", "come_to_rest", "first_open"]
+__all__ = ["Gate", "Hold", "come_to_rest"]
 
 
 class Gate:
@@ -63,24 +61,6 @@ class Hold:
         self.gate = gate
         self.within = within
         self.missed = False
-
-
-async def first_open(*gates: Gate) -> None:
-    """Let the calling task wait until one of several gates is open."""
-    loop = asyncio.get_running_loop()
-    reached = loop.create_future()
-
-    def settle() -> None:
-        if not reached.done():
-            reached.set_result(None)
-
-    def wake() -> None:
-        with suppress(RuntimeError):  # the loop has been closed since
-            loop.call_soon_threadsafe(settle)
-
-    for gate in gates:
-        gate.on_open(wake)
-    await reached
 
 
 def come_to_rest(count: Callable[[], int], within: float = HAPPENS_S) -> int:

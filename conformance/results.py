@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from conformance.catalogue import Strength
+from conformance.loops import ASYNCIO
 
 __all__ = ["AdapterRun", "CheckResult", "Outcome", "Report", "describe_platform"]
 
@@ -60,6 +61,7 @@ class AdapterRun:
         target: Where it is imported from, as ``module:Class``.
         distribution: The installed distribution that it comes from, if any.
         version: The version of that.
+        loop: The kind of loop that it ran on.
         results: One for each check, in order.
         seconds: How long it all took.
         problem: Why there are no results, if there are none.
@@ -69,6 +71,7 @@ class AdapterRun:
     target: str
     distribution: str
     version: str
+    loop: str = ASYNCIO
     results: tuple[CheckResult, ...] = ()
     seconds: float = 0.0
     problem: str = ""
@@ -118,6 +121,12 @@ class Report:
     python: str
     platform: str
     runs: tuple[AdapterRun, ...] = field(default=())
+
+    @property
+    def where(self) -> str:
+        """What the runs took place on, in words."""
+        loops = sorted({run.loop for run in self.runs} - {ASYNCIO})
+        return ", ".join((f"Python {self.python}", self.platform, *loops))
 
     def to_json(self) -> str:
         """Write it as JSON, to be read by `from_json` or by other programs."""

@@ -22,6 +22,7 @@ from typing import Any
 from conformance.adapters import Adapter
 from conformance.catalogue import Clause, Strength
 from conformance.checking import Check
+from conformance.loops import ASYNCIO
 from conformance.results import AdapterRun, CheckResult, Outcome
 from conformance.timing import PATIENCE, PATIENCE_VARIABLE
 
@@ -43,13 +44,13 @@ class _Verdict:
 class _Worker:
     """One process that runs checks."""
 
-    def __init__(self, target: str, folder: Path | None) -> None:
+    def __init__(self, target: str, loop: str, folder: Path | None) -> None:
         self._target = target
         self._folder = folder
         # Read when the process has crashed, to say why.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.worker", target],
+            [sys.executable, "-m", "conformance.worker", target, loop],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -141,6 +142,7 @@ def run_checks(
     clauses: Mapping[str, Clause],
     on_result: Callable[[CheckResult], object] = lambda result: None,
     folder: Path | None = None,
+    loop: str = ASYNCIO,
 ) -> AdapterRun:
     """Run checks on an adapter.
 
@@ -151,6 +153,7 @@ def run_checks(
         on_result: Called with each result as it comes.
         folder: Where the adapter must be imported from; without it, from wherever
             Python finds it.
+        loop: The kind of loop that it runs on.
 
     Returns:
         One result for each check; or none, and a `problem`, if the adapter could
@@ -162,7 +165,7 @@ def run_checks(
     worker: _Worker | None = None
     try:
         for check in checks:
-            worker = worker or _Worker(adapter.target, folder)
+            worker = worker or _Worker(adapter.target, loop, folder)
             problem = worker.problem
             if problem:
                 break
@@ -183,6 +186,7 @@ def run_checks(
         target=adapter.target,
         distribution=adapter.distribution,
         version=adapter.version,
+        loop=loop,
         results=tuple(results),
         seconds=round(time.perf_counter() - begun, 3),
         problem=problem,

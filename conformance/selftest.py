@@ -6,11 +6,11 @@
     python -m conformance.selftest --wide          with all checks
 
 Each fault (`faults.toml`) is one replacement in a copy of the adapter's sources. The
-checks of the clauses that it breaks are run on that copy, and each of these clauses
-must be found broken. A fault that breaks even the plainest response would show
-nothing, since any check fails then; so each copy must still give that. Nor would a
-slip of the pen in the list, such as a name that does not exist. And all these checks
-must pass on a copy without a fault.
+checks of the clauses that it breaks are run on that copy, on asyncio unless the fault
+names another loop, and each of these clauses must be found broken. A fault that breaks
+even the plainest response would show nothing, since any check fails then; so each copy
+must still give that. Nor would a slip of the pen in the list, such as a name that does
+not exist. And all these checks must pass on a copy without a fault.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import Any
 from conformance.adapters import OURS
 from conformance.catalogue import load_clauses
 from conformance.checks import load_checks
+from conformance.loops import ASYNCIO, LOOPS
 from conformance.results import AdapterRun, CheckResult, Outcome
 from conformance.runner import run_checks
 
@@ -45,6 +46,7 @@ CONTROL = "ASGI-HTTP-body-01"
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 _KEYS = {"file": str, "old": str, "new": str, "clauses": list}
+_MORE_KEYS = {"loop": str}
 
 # Errors that no plausible mistake ends in: the replacement itself is wrong.
 _SLIP = re.compile(r"\b(NameError|UnboundLocalError|ImportError|ModuleNotFoundError)\b")
@@ -67,6 +69,7 @@ class Fault:
         old: What stands there, exactly once.
         new: What it becomes.
         clauses: Ids of the clauses whose checks should find it.
+        loop: The kind of loop that they run on.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Fault:
     old: str
     new: str
     clauses: tuple[str, ...]
+    loop: str = ASYNCIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,13 +161,19 @@ def _complaints(
 ) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield "the name is not some words with hyphens between them"
-    if not isinstance(table, dict) or table.keys() != _KEYS.keys():
-        yield f"it is not a table with just the keys {', '.join(_KEYS)}"
+    keys = table.keys() - _MORE_KEYS.keys() if isinstance(table, dict) else ()
+    if keys != _KEYS.keys():
+        yield (
+            f"it is not a table with just the keys {', '.join(_KEYS)} and, if need "
+            f"be, {', '.join(_MORE_KEYS)}"
+        )
         return
-    for key, kind in _KEYS.items():
-        if type(table[key]) is not kind:
+    for key, kind in (_KEYS | _MORE_KEYS).items():
+        if key in table and type(table[key]) is not kind:
             yield f"{key} is no {kind.__name__}"
             return
+    if table.get("loop", ASYNCIO) not in LOOPS:
+        yield f"loop is none of {', '.join(LOOPS)}"
     yield from _complaints_of_code(table["file"], table["old"], table["new"], modules)
     if not table["clauses"]:
         yield "it names no clause"
@@ -201,7 +211,7 @@ def try_fault(fault: Fault, sources: Path, *, wide: bool = False) -> Verdict:
         wide: Run all checks there are.
     """
     begun = time.perf_counter()
-    run = _run_on_copy(sources, fault.clauses, fault, wide=wide)
+    run = _run_on_copy(sources, fault.clauses, fault.loop, fault, wide=wide)
     outcomes = run.clause_outcomes()
     bad = {name: end for name, end in outcomes.items() if end is not Outcome.PASSED}
     return Verdict(
@@ -235,7 +245,12 @@ def _why_nothing_is_shown(run: AdapterRun) -> str:
 
 
 def _run_on_copy(
-    sources: Path, clauses: Iterable[str], fault: Fault | None, *, wide: bool = False
+    sources: Path,
+    clauses: Iterable[str],
+    loop: str,
+    fault: Fault | None,
+    *,
+    wide: bool = False,
 ) -> AdapterRun:
     wanted = {CONTROL, *clauses}
     checks = [
@@ -246,7 +261,7 @@ def _run_on_copy(
     with _copied(sources) as copy:
         if fault:
             _sow(fault, copy / fault.file)
-        return run_checks(OURS, checks, load_clauses(), folder=copy.parent)
+        return run_checks(OURS, checks, load_clauses(), folder=copy.parent, loop=loop)
 
 
 @contextmanager
@@ -269,12 +284,18 @@ def _sow(fault: Fault, module: Path) -> None:
 
 def _try_without_fault(sources: Path, faults: Iterable[Fault]) -> list[str]:
     """Give what is wrong if all named checks run on a sound copy."""
-    clauses = {clause for fault in faults for clause in fault.clauses}
-    run = _run_on_copy(sources, clauses, None)
-    return [run.problem] * bool(run.problem) + [
-        f"{', '.join(result.clauses)}: {result.outcome}: {result.reason}"
-        for result in _not_passed(run)
-    ]
+    clauses: dict[str, set[str]] = {}
+    for fault in faults:
+        clauses.setdefault(fault.loop, set()).update(fault.clauses)
+    wrong: list[str] = []
+    for loop, named in clauses.items():
+        run = _run_on_copy(sources, named, loop, None)
+        wrong += [f"on {loop}: {run.problem}"] * bool(run.problem)
+        wrong += [
+            f"on {loop}: {', '.join(one.clauses)}: {one.outcome}: {one.reason}"
+            for one in _not_passed(run)
+        ]
+    return wrong
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ raises out of ``send()`` for a message that is wrong, as the ASGI specification 
 of servers. Its own methods may be called by any thread.
 """
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import (
@@ -20,8 +19,9 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from conformance.gate import Gate, Hold, first_open
+from conformance.gate import Gate, Hold
 from conformance.judges import Judge
+from conformance.loops import Loop
 
 __all__ = [
     "PAUSE",
@@ -92,7 +92,8 @@ class Exchange:
         left: Open it to have the client leave.
         completed: The last message has been accepted.
         returned: The adapter has returned or raised.
-        stray_tasks: Tasks that the adapter left behind when it returned.
+        left_tasks: Tasks of the loop that were not there when the adapter was called,
+            and were not over when it returned.
         awaited_on: Thread and loop of each call of receive() and send().
     """
 
@@ -116,7 +117,7 @@ class Exchange:
         self.left = Gate()
         self.completed = Gate()
         self.returned = Gate()
-        self.stray_tasks: list[str] = []
+        self.left_tasks: set[Any] = set()
         self.awaited_on: set[tuple[int, int]] = set()
         self.on_send: Callable[[Message], object] | None = None
         self._judge = judge
@@ -128,12 +129,12 @@ class Exchange:
         self._coroutines = coroutines
         self._sends = 0
         self._failure: tuple[int, BaseException] | None = None
-        self._stalls: dict[int, Gate] = {}
+        self._stalls: dict[int, list[Gate]] = {}
         self._awaited: set[str] = set()
         self._watched: list[tuple[Callable[[], object], Gate]] = []
         self._watch_lock = threading.Lock()
         self._home: tuple[int, int] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._cancel: Callable[[], object] | None = None
 
     # What a check prepares.
 
@@ -141,9 +142,17 @@ class Exchange:
         """Have send() raise at its n-th call, and ever after."""
         self._failure = (number, error)
 
-    def stall_send(self, number: int) -> Gate:
-        """Have the n-th send() accept its message and then wait for the gate given."""
-        return self._stalls.setdefault(number, Gate())
+    def stall_send(self, number: int, *, for_good: bool = False) -> Gate:
+        """Have the n-th send() accept its message and then wait for the gate given.
+
+        Args:
+            number: Which.
+            for_good: Wait for it also when the client has left, as servers do that
+                wait for a client to read.
+        """
+        gate = Gate()
+        self._stalls[number] = [gate] if for_good else [gate, self.left]
+        return gate
 
     def when(self, condition: Callable[[], object]) -> Gate:
         """Give a gate that opens once something is true of this exchange."""
@@ -168,29 +177,30 @@ class Exchange:
 
     # The adapter's run.
 
-    async def run(self, adapter: AsgiApp) -> None:
-        """Have an adapter serve the scope; what it raises is kept in `error`."""
-        self._task = asyncio.current_task()
-        self._home = _here()
-        before = asyncio.all_tasks()
-        try:
-            await adapter(self.scope, self.receive, self.send)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.stray_tasks = [
-                repr(task.get_coro())
-                for task in asyncio.all_tasks() - before
-                if not task.done()
-            ]
-            self.returned.open()
-            self._look()
+    async def run(self, adapter: AsgiApp, loop: Loop) -> None:
+        """Have an adapter serve the scope; what it raises is kept in `error`.
+
+        Args:
+            adapter: Which.
+            loop: That of the calling task.
+        """
+        self._loop = loop
+        self._home = loop.here()
+        before = loop.tasks()
+        with loop.cancellable() as self._cancel:
+            try:
+                await adapter(self.scope, self.receive, self.send)
+            except BaseException as error:
+                self.error = error
+            finally:
+                self.left_tasks = loop.tasks() - before
+                self.returned.open()
+                self._look()
 
     def cancel(self) -> None:
         """Cancel the adapter, as a server does that shuts down; any thread."""
-        task = self._task
-        if task:
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        if self._cancel:
+            self._loop.call_soon(self._cancel)
 
     # For the adapter.
 
@@ -218,11 +228,11 @@ class Exchange:
             # Kept until it is over: an adapter may cancel its receive() and come back.
             step = self._steps[0]
             if isinstance(step, Gate):
-                await first_open(step, *self._ends)
+                await self._loop.first_open(step, *self._ends)
             elif isinstance(step, Hold):
                 await self._hold(step)
             elif isinstance(step, _Pause):
-                await asyncio.sleep(_PAUSE_S)
+                await self._loop.pause(_PAUSE_S)
             else:
                 self._steps.popleft()
                 self.taken += 1
@@ -234,15 +244,13 @@ class Exchange:
             if self._steps and self._steps[0] is step:
                 self._steps.popleft()
         if not self._is_over():
-            await first_open(*self._ends)
+            await self._loop.first_open(*self._ends)
         return dict(self._ends_with)
 
     async def _hold(self, hold: Hold) -> None:
-        try:
-            async with asyncio.timeout(hold.within):
-                await first_open(hold.gate, *self._ends)
-        except TimeoutError:
-            hold.missed = True
+        hold.missed = not await self._loop.first_open(
+            hold.gate, *self._ends, within=hold.within
+        )
 
     def _is_over(self) -> bool:
         return any(end.is_open for end in self._ends)
@@ -256,11 +264,11 @@ class Exchange:
             if self.left.is_open:
                 self.ignored += 1
                 # Servers that ignore what they are sent give others a turn too.
-                await asyncio.sleep(0)
+                await self._loop.pause()
                 return
             self._accept(message)
             if number in self._stalls:
-                await first_open(self._stalls[number], self.left)
+                await self._loop.first_open(*self._stalls[number])
 
     def _accept(self, message: Message) -> None:
         if isinstance(message, dict) and "headers" in message:
@@ -280,7 +288,7 @@ class Exchange:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
-        here = _here()
+        here = self._loop.here()
         self.awaited_on.add(here)
         if self.returned.is_open:
             self.violations.append(f"{what}() was called after the adapter returned")
@@ -303,7 +311,3 @@ class Exchange:
         end = "" if self.completed.is_open else ", not complete"
         count = "1 message" if len(kinds) == 1 else f"{len(kinds)} messages"
         return f"{count} had been sent ({shown}){end}"
-
-
-def _here() -> tuple[int, int]:
-    return threading.get_ident(), id(asyncio.get_running_loop())

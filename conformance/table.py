@@ -75,7 +75,8 @@ class Progress:
 def show_run(run: AdapterRun, groups: Iterable[str], stream: TextIO) -> None:
     """Show one adapter: totals for each group, and each failure with its reason."""
     version = f" {run.version}" if run.version else ""
-    stream.write(f"\n{run.name}{version} ({run.target}), {run.seconds:.1f} s\n\n")
+    name = f"{run.name}{version} ({run.target}) on {run.loop}"
+    stream.write(f"\n{name}, {run.seconds:.1f} s\n\n")
     if run.problem:
         stream.write(f"  {run.problem}\n")
         return

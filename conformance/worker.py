@@ -1,6 +1,6 @@
 """The process in which checks run; started by `conformance.runner`.
 
-    python -m conformance.worker module:Class
+    python -m conformance.worker module:Class asyncio
 
 It reads names of checks from standard input and writes one line of JSON for each to
 standard output. It never gives a check up by itself: a process that hangs is killed
@@ -31,8 +31,13 @@ CROWDED_THREADS = 250
 PARTING_S = 0.2
 
 
-def main(target: str) -> None:
-    """Serve the runner until it closes standard input."""
+def main(target: str, loop: str) -> None:
+    """Serve the runner until it closes standard input.
+
+    Args:
+        target: The adapter, as ``module:Class``.
+        loop: The kind of loop that it runs on.
+    """
     commands, answers = _take_over_streams()
     try:
         make_adapter = import_target(target)
@@ -47,11 +52,11 @@ def main(target: str) -> None:
     _answer(answers, problem="", origin=getattr(module, "__file__", None))
     for line in commands:
         threads = set(threading.enumerate())
-        bench = Bench(make_adapter, options, target)
+        bench = Bench(make_adapter, options, target, loop)
         verdict = _run(checks[line.strip()], bench)
         del bench  # and with it, what its exchanges keep
         if verdict["reusable"] and not Outcome(verdict["outcome"]).is_good:
-            verdict["reusable"] = _is_healthy(make_adapter, threads)
+            verdict["reusable"] = _is_healthy(make_adapter, loop, threads)
         _answer(answers, **verdict)
 
 
@@ -97,14 +102,14 @@ def _run(check: Check, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _is_healthy(make_adapter: Any, threads: set[threading.Thread]) -> bool:
+def _is_healthy(make_adapter: Any, loop: str, threads: set[threading.Thread]) -> bool:
     """Tell whether a check that failed has left nothing behind."""
     gc.collect()  # adapters, and with them their idle threads
     for thread in set(threading.enumerate()) - threads:
         thread.join(PARTING_S)
         if thread.is_alive():
             return False
-    bench = Bench(make_adapter)
+    bench = Bench(make_adapter, loop=loop)
     try:
         answered = bench.attempt(hello, within=PARTING_S).body == b"hello"
     except Failed:
@@ -125,6 +130,6 @@ def _where(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
     # Threads of adapters must not keep the process: the runner waits for its end.
     os._exit(0)

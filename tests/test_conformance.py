@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trio.lowlevel import in_trio_run
 
-from conformance.adapters import Adapter, UnknownAdapter, find_adapter
+from conformance import cli
+from conformance.adapters import KNOWN, Adapter, UnknownAdapter, find_adapter
 from conformance.apps import answering, hello
 from conformance.bench import Bench
 from conformance.catalogue import Strength, load_clauses, parse_clauses
@@ -18,6 +20,7 @@ from conformance.checks import GROUPS, load_checks
 from conformance.cli import main, select_checks
 from conformance.exchanges import HttpExchange
 from conformance.judges import HttpJudge, Judge, LifespanJudge, WebSocketJudge
+from conformance.loops import ASYNCIO, LOOPS, TRIO
 from conformance.results import AdapterRun, CheckResult, Outcome, Report
 from conformance.runner import run_checks
 
@@ -275,6 +278,13 @@ class Crashes(Wrong):
         os._exit(3)
 
 
+class NamesItsLoop(Wrong):
+    """Says what it runs on."""
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        raise ValueError(f"it runs on {TRIO if in_trio_run() else ASYNCIO}")
+
+
 class Overlaps(Wrong):
     """Calls receive() twice at once, and send() after its return."""
 
@@ -346,13 +356,14 @@ def some_checks(*names: str, limit: float | None = None) -> list[Check]:
     return [replace(check, limit=limit or check.limit) for check in checks]
 
 
-def run_bad(adapter: type, limit: float | None = None) -> AdapterRun:
+def run_bad(adapter: type, loop: str, limit: float | None = None) -> AdapterRun:
     target = f"tests.test_conformance:{adapter.__name__}"
     names = ("environ.environ_is_a_dict", "iterable.one_chunk")
     chosen = Adapter(name="bad", target=target)
-    return run_checks(chosen, some_checks(*names, limit=limit), CLAUSES)
+    return run_checks(chosen, some_checks(*names, limit=limit), CLAUSES, loop=loop)
 
 
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("adapter", "outcome", "reason"),
     [
@@ -369,10 +380,11 @@ def run_bad(adapter: type, limit: float | None = None) -> AdapterRun:
     ],
 )
 def test_run_checks_of_a_bad_adapter_goes_on(
-    adapter: type, outcome: Outcome, reason: str
+    loop: str, adapter: type, outcome: Outcome, reason: str
 ) -> None:
     limit = 0.5 if outcome is Outcome.HUNG else None
-    run = run_bad(adapter, limit)
+    run = run_bad(adapter, loop, limit)
+    assert run.loop == loop
     assert [result.outcome for result in run.results] == [outcome, outcome]
     assert reason in run.results[0].reason
     assert run.breaks_a_must
@@ -422,6 +434,14 @@ def test_report_read_from_its_json_is_the_same() -> None:
     run = run_of(result(Outcome.HUNG, Strength.SHOULD, "A-b-01"))
     report = Report(python="3", platform="here", runs=(run,))
     assert Report.from_json(report.to_json()) == report
+
+
+def test_report_says_what_loop_its_runs_were_on_unless_it_is_the_usual_one() -> None:
+    run = run_of()
+    report = Report(python="3", platform="here", runs=(run,))
+    assert report.where == "Python 3, here"
+    on_trio = Report(python="3", platform="here", runs=(replace(run, loop=TRIO),))
+    assert on_trio.where == "Python 3, here, trio"
 
 
 def test_clause_outcomes_of_several_checks_are_the_worst() -> None:
@@ -504,6 +524,54 @@ def test_main_on_our_adapter_succeeds_and_writes_json(
     assert "wsgi-asgi" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_main_runs_the_checks_on_the_loop_that_is_named(
+    loop: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.json"
+    arguments = ["--adapter", "tests.test_conformance:NamesItsLoop", "--loop", loop]
+    select = ["--select", "ASGI-HTTP-body-01", "--json", str(file)]
+    assert main([*arguments, *select]) == 1
+    assert f" on {loop}, " in capsys.readouterr().out
+    run = Report.from_json(file.read_text(encoding="utf-8")).runs[0]
+    assert run.loop == loop
+    assert f"it runs on {loop}" in run.results[0].reason
+
+
+def test_main_with_all_leaves_out_who_does_not_run_on_that_loop(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--all", "--loop", TRIO, "--select", "PEP3333-environ-01"]) == 0
+    *table, last = capsys.readouterr().out.strip().splitlines()
+    assert last.split(": ")[0].strip() == "do not run on trio"
+    for adapter in KNOWN:
+        was_run = any(line.startswith(f"{adapter.name} ") for line in table)
+        assert was_run is (TRIO in adapter.loops)
+        assert (adapter.name in last.split(": ")[1].split(", ")) is not was_run
+
+
+@pytest.mark.parametrize("adapter", KNOWN, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_known_adapters_run_on_the_loops_that_are_named_for_them(
+    adapter: Adapter, loop: str
+) -> None:
+    chosen = some_checks("iterable.one_chunk")
+    (result,) = run_checks(adapter, chosen, CLAUSES, loop=loop).results
+    passed = result.outcome is Outcome.PASSED
+    assert passed is (loop in adapter.loops), result.reason
+
+
+def test_main_where_trio_is_missing_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == TRIO else name)
+    with pytest.raises(SystemExit) as ended:
+        main(["--loop", TRIO])
+    assert ended.value.code == 2
+    assert "--loop trio needs trio, which is missing" in capsys.readouterr().err
+    assert main(["--loop", ASYNCIO, "--list"]) == 0
+
+
 def test_main_on_a_bad_adapter_fails_and_shows_the_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -528,6 +596,13 @@ def test_main_of_a_failed_may_succeeds() -> None:
         pytest.param(["--all", "--adapter", "a2wsgi"], "not allowed", id="all_and_one"),
         pytest.param(["--json", "/no/such/folder/x"], "no folder", id="no_folder"),
         pytest.param(["--what"], "unrecognized", id="unknown_option"),
+        pytest.param(["--loop", "curio"], "invalid choice", id="unknown_loop"),
+        pytest.param(
+            ["--loop", "trio", "--adapter", "a2wsgi"],
+            "a2wsgi does not run on trio",
+            id="adapter_of_another_loop",
+        ),
+        pytest.param(["--loop", "trio", "--live"], "does not go with", id="live_loop"),
     ],
 )
 def test_main_of_wrong_usage_exits_with_2(

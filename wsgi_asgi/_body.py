@@ -61,6 +61,7 @@ class RequestBody:
     unsized = False
     _length: int | None = None
     _received = 0  # bytes
+    _is_unexpected = False  # the headers speak of none, but there may be one
     _expects_continue = False
     _at_end = False  # the server has said that no more comes
     _inlet: Inlet | None = None  # where it streams
@@ -96,8 +97,8 @@ class RequestBody:
             environ["wsgi.input_terminated"] = True
             if not self._has_unknown_length(scope, environ):
                 # There may be one all the same: clients in process need no headers.
-                inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
-                environ["wsgi.input"] = LazyStream(inlet.pull)
+                self._is_unexpected = True
+                environ["wsgi.input"] = LazyStream(self._pull)
                 return False
         else:
             length = self._length = int(digits)
@@ -112,6 +113,21 @@ class RequestBody:
             self._stream(environ)
             return False
         return True
+
+    def _open(self) -> Inlet:
+        """Give the inlet of a body that the headers do not announce; any thread.
+
+        Few such requests are ever asked for one, and then by the application or by
+        the pump, whichever is first.
+        """
+        if self._inlet is None:
+            new = Inlet(self._crossing, self._limits.buffer)
+            self.__dict__.setdefault("_inlet", new)  # in one step
+        assert self._inlet is not None
+        return self._inlet
+
+    def _pull(self) -> bytes:
+        return self._open().pull()
 
     def _has_unknown_length(self, scope: Scope, environ: dict[str, Any]) -> bool:
         """Tell whether there is a body although no length says so."""
@@ -164,7 +180,7 @@ class RequestBody:
         Returns:
             True when the client has left; False if there is no more to hear.
         """
-        inlet = self._inlet
+        inlet = self._open() if self._is_unexpected else self._inlet
         try:
             while True:
                 if inlet and not inlet.complete:

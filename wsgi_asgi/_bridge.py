@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
@@ -283,7 +283,10 @@ class Crossing:
         # Raised before they leave, see `_is_undelivered`.
         count = self._in_hand = len(self._items)
         next_item = self._items.popleft
-        items = [next_item() for _ in range(count)]
+        if count == 2:  # a head and a body, as most responses are
+            items = [next_item(), next_item()]
+        else:
+            items = [next_item() for _ in range(count)]
         if self._stalled:
             self._look_if_stalled()
         return items
@@ -518,21 +521,21 @@ class Crossing:
         local.main_event_loop_pid = self.port.pid
         # Tasks that async_to_sync starts for this thread.
         local.task_context = self._async_tasks = []
-        try:
-            if self._context:
-                restore_context(self._context)
-            self._do_work()
-        finally:
-            local.main_event_loop = outer_loop
-
-    def _do_work(self) -> None:
         work = self._work
         del self._work  # else a cycle would keep the request
         try:
+            if self._context:
+                restore_context(self._context)
             work()
         except asyncio.CancelledError as error:
-            self.check()
-            raise RuntimeError("asynchronous code was cancelled") from error
+            self._raise_cancelled(error)
+        finally:
+            local.main_event_loop = outer_loop
+
+    def _raise_cancelled(self, error: asyncio.CancelledError) -> NoReturn:
+        """Say what it means that asynchronous code below the work was cancelled."""
+        self.check()
+        raise RuntimeError("asynchronous code was cancelled") from error
 
     def _end(self) -> None:
         self.ended = True
@@ -557,8 +560,13 @@ class Crossing:
         if not self.abandoned or self.indispensable:
             self.running = True
             self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
+            work = self._work
+            del self._work
             try:
-                self._do_work()
+                try:
+                    work()
+                except asyncio.CancelledError as error:
+                    self._raise_cancelled(error)
             except BaseException as error:
                 self.error = error
             self.running = False

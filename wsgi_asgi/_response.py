@@ -17,9 +17,8 @@ only while it makes the first one that it has to answer something else.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from enum import Enum
-from typing import Any
 
 from wsgi_asgi._types import ExcInfo, Message
 
@@ -78,7 +77,8 @@ _STATUS = re.compile(r"([0-9]{3})(?: [\x20-\x7e\x80-\xff]*)?")
 # RFC 9110 5.5 allows a tab in a value and no other control character.
 _VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_LATIN_1 = re.compile(r"[^\x00-\xff]")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+# More digits are the length of nothing that exists.
+MAX_LENGTH_DIGITS = 18
 
 # These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
 # Other HTTP Features). On HTTP/2 they would make the response malformed.
@@ -91,6 +91,22 @@ _CONNECTION_HEADERS = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+    }
+)
+# Whose values are few for each application, and no secrets.
+_STEADY_HEADERS = frozenset(
+    {
+        b"allow",
+        b"cache-control",
+        b"content-encoding",
+        b"content-language",
+        b"content-type",
+        b"cross-origin-opener-policy",
+        b"referrer-policy",
+        b"strict-transport-security",
+        b"vary",
+        b"x-content-type-options",
+        b"x-frame-options",
     }
 )
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
@@ -124,7 +140,7 @@ class _NameCache(dict[str, bytes]):
         return raw_name
 
 
-def _is_worth_caching(cache: dict[str, Any], text: str) -> bool:
+def _is_worth_caching(cache: Sized, text: str) -> bool:
     return (
         len(cache) < CACHED_TEXTS
         and len(text) <= CACHED_TEXT_LENGTH
@@ -132,8 +148,17 @@ def _is_worth_caching(cache: dict[str, Any], text: str) -> bool:
     )
 
 
+class _HeaderCache(dict[tuple[str, str], tuple[bytes, bytes]]):
+    def __missing__(self, pair: tuple[str, str]) -> tuple[bytes, bytes]:
+        header = encode_header(pair)
+        if header[0] in _STEADY_HEADERS and _is_worth_caching(self, pair[1]):
+            self[pair] = header
+        return header
+
+
 _STATUSES = _StatusCache()
 _NAMES = _NameCache()
+_HEADERS = _HeaderCache()
 
 
 def encode_header(pair: object) -> tuple[bytes, bytes]:
@@ -303,14 +328,19 @@ class Response:
             raise self._refusal(error) from None
         for pair in headers:
             try:
-                raw_name, raw_value = header = encode_header(pair)
+                try:
+                    header = _HEADERS[pair]
+                except TypeError:
+                    # No key of a dict, which a good pair may be: a list is none.
+                    header = encode_header(pair)
             except (TypeError, ValueError) as error:
                 raise self._refusal(error) from None
+            raw_name, raw_value = header
             if raw_name in _CONNECTION_HEADERS:
                 dropped.append(raw_name)
             elif raw_name != b"content-length":
                 raw_headers.append(header)
-            elif not _LENGTH.fullmatch(raw_value):
+            elif not (raw_value.isdigit() and len(raw_value) <= MAX_LENGTH_DIGITS):
                 raise self._refusal(
                     ValueError(f"Content-Length is not a number: {raw_value!r}")
                 )

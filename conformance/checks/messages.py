@@ -1,6 +1,5 @@
 """Messages, the end of a connection from either side, lifespan, extensions."""
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from conformance.exchanges import (
 )
 from conformance.gate import Gate
 from conformance.server import PAUSE, Exchange, Message, Script
-from conformance.timing import HAPPENS_S, PATIENCE
+from conformance.timing import HAPPENS_S, PATIENCE, REST_S
 
 Chunks = Iterable[bytes]
 
@@ -63,7 +62,7 @@ def no_task_is_left(bench: Bench) -> None:
     """The adapter leaves no task behind when it returns."""
     for app in (hello, mixed):
         exchange = bench.request(app, body=[b"ab", PAUSE, b"cdef"], framing=CHUNKED)
-        tasks = exchange.stray_tasks
+        tasks = bench.strays(exchange)
         expect(not tasks, f"left behind: {', '.join(tasks)}")
 
 
@@ -108,7 +107,15 @@ def send_raises_another_error(bench: Bench) -> None:
 @check("ASGI-HTTP-disconnect-07")
 def client_leaves_in_the_response(bench: Bench) -> None:
     """A client whose leaving only receive() tells ends an endless response."""
-    _expect_end_of_stream(bench, Body(endless()))
+    _expect_end_of_stream(bench, HttpExchange())
+
+
+@check("ASGI-HTTP-disconnect-07")
+def client_leaves_in_a_send(bench: Bench) -> None:
+    """A client that leaves ends a response whose send() waits for it, too."""
+    exchange = HttpExchange()
+    exchange.stall_send(3, for_good=True)
+    _expect_end_of_stream(bench, exchange)
 
 
 @check("ASGI-HTTP-disconnect-08")
@@ -134,8 +141,8 @@ def client_leaves_while_nothing_is_sent(bench: Bench) -> None:
     expect(body.taken <= 2, f"{body.taken - 1} chunks were taken after the client left")
 
 
-def _expect_end_of_stream(bench: Bench, body: Body) -> None:
-    exchange = HttpExchange()
+def _expect_end_of_stream(bench: Bench, exchange: HttpExchange) -> None:
+    body = Body(endless())
     served = bench.serve(answering(body))
     served.start(exchange)
     started = exchange.sent(3).wait()
@@ -167,10 +174,30 @@ def cancelled_in_the_response(bench: Bench) -> None:
     exchange.cancel()
     served.finish(exchange)
     error = exchange.error
-    cancelled = isinstance(error, asyncio.CancelledError)
-    expect(cancelled, f"the cancelled adapter ended with {error!r}")
+    expect(
+        bench.loop.loop.is_cancellation(error),
+        f"the cancelled adapter ended with {error!r}",
+    )
     expect(body.closed.wait(), "close() was not called within 1 s")
     expect(body.closes == 1, f"close() was called {body.closes} times")
+
+
+@check("PRACTICE-cancel-01")
+def cancelled_and_closed(bench: Bench) -> None:
+    """A cancelled adapter does not return before a body that is soon closed is."""
+    early: list[bool] = []
+
+    def on_close() -> None:
+        # After this the server may end, and its process with it.
+        early.append(exchange.returned.wait(REST_S))
+
+    exchange = HttpExchange()
+    served = bench.serve(answering(Body(endless(), on_close=on_close)))
+    served.start(exchange)
+    exchange.sent(3).wait()
+    exchange.cancel()
+    served.finish(exchange)
+    expect(early == [False], "it returned while close() was to be called or running")
 
 
 @check("PRACTICE-cancel-02")

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -37,12 +38,7 @@ _TURNS = 20
 
 def _loop_turns(bench: Bench) -> bool:
     """See, from an application's thread, that the loop goes on."""
-    for _ in range(_TURNS):
-        turned = Gate()
-        bench.loop.loop.call_soon_threadsafe(turned.open)
-        if not turned.wait():
-            return False
-    return True
+    return all(bench.loop.turn() for _ in range(_TURNS))
 
 
 def _loop_thread(bench: Bench) -> int:
@@ -189,12 +185,9 @@ def context_of_a_kept_connection(bench: Bench) -> None:
         # this one is sent, and so with a copy of the context of that moment.
         if message["type"] == "http.response.body" and not message.get("more_body"):
             following.append(HttpExchange(path="/2"))
-            task = asyncio.get_running_loop().create_task(
-                following[0].run(served.adapter)
-            )
-            tasks.append(task)
+            loop = bench.loop.loop
+            loop.start(following[0].run(served.adapter, loop))
 
-    tasks: list[asyncio.Task[None]] = []
     first.on_send = start_next
     served.request(first)
     expect(following, "the response was not completed")
@@ -500,19 +493,13 @@ def default_executor(bench: Bench) -> None:
     served = bench.serve(reading(lambda environ: over.wait(EXCHANGE_S)))
     exchanges = _start_many(served, 60)
     bench.settle()
-
-    async def elsewhere() -> bool:
-        try:
-            async with asyncio.timeout(HAPPENS_S):
-                await asyncio.to_thread(int)
-        except TimeoutError:
-            return False
-        return True
-
-    free = bench.loop.run(elsewhere())
+    elsewhere = Gate()
+    bench.loop.spawn(bench.loop.loop.in_thread(elsewhere.open))
+    free = elsewhere.wait()
     over.open()
     _finish_all(served, exchanges, EXCHANGE_S)
-    expect(free, "with 60 requests that block, asyncio.to_thread() got no thread")
+    threads = bench.loop.loop.threads
+    expect(free, f"with 60 requests that block, {threads} got no thread")
 
 
 def _expect_survival(bench: Bench, end: Callable[[HttpExchange], object]) -> None:
@@ -568,43 +555,75 @@ def survives_cancellation(bench: Bench) -> None:
 # The end.
 
 _SERVED = """
-import asyncio, sys
+import sys
 from conformance.adapters import import_target
 from conformance.apps import answering
 from conformance.exchanges import HttpExchange
+from conformance.loops import find_loop
 
-async def live():
+async def live(loop):
     adapter = import_target(sys.argv[1])(answering([b"a", b"b"]))
     for _ in range(5):
         exchange = HttpExchange(body=b"hello")
-        await exchange.run(adapter)
+        await exchange.run(adapter, loop)
         assert exchange.complete, exchange.outcome()
+    await loop.end_tasks()
 
-asyncio.run(live())
+find_loop(sys.argv[2]).run(live)
 """
 
 # The loop is stopped as it stands, as servers do that are in a hurry.
 _STREAMING = """
-import asyncio, sys
+import sys
 from conformance.adapters import import_target
 from conformance.apps import Body, answering, endless
 from conformance.exchanges import HttpExchange
 from conformance.gate import come_to_rest
+from conformance.loops import find_loop
 
 body = Body(endless(b"x" * 100_000))
 
-async def live():
+async def live(loop):
     adapter = import_target(sys.argv[1])(answering(body))
     exchange = HttpExchange()
     exchange.stall_send(3)
-    task = asyncio.create_task(exchange.run(adapter))
-    while len(exchange.messages) < 3:
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(come_to_rest, lambda: body.taken)
+    loop.start(exchange.run(adapter, loop))
+    await loop.first_open(exchange.sent(3))
+    await loop.in_thread(lambda: come_to_rest(lambda: body.taken))
 
-loop = asyncio.new_event_loop()
-loop.run_until_complete(live())
-loop.close()
+find_loop(sys.argv[2]).run(live)
+"""
+
+# An application that is called by then goes on when its loop is over.
+_OUTLIVING = """
+import sys, threading
+from conformance.adapters import import_target
+from conformance.apps import begin
+from conformance.exchanges import HttpExchange
+from conformance.gate import Gate, come_to_rest
+from conformance.loops import find_loop
+from conformance.timing import EXCHANGE_S
+
+inside, over = Gate(), Gate()
+
+def app(environ, start_response):
+    inside.open()
+    over.wait(EXCHANGE_S)
+    begin(start_response)
+    return [b"late"]
+
+async def live(loop):
+    adapter = import_target(sys.argv[1])(app)
+    exchange = HttpExchange()
+    loop.start(exchange.run(adapter, loop))
+    await loop.first_open(inside)
+    exchange.cancel()
+    await loop.first_open(exchange.returned)
+    await loop.end_tasks()
+
+find_loop(sys.argv[2]).run(live)
+over.open()
+come_to_rest(threading.active_count)
 """
 
 
@@ -613,7 +632,15 @@ def _ended_process(bench: Bench, script: str) -> "subprocess.CompletedProcess[st
     path = os.pathsep.join(place or os.getcwd() for place in sys.path)
     try:
         return subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script, bench.target],
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-c",
+                script,
+                bench.target,
+                bench.loop.kind,
+            ],
             capture_output=True,
             text=True,
             timeout=EXCHANGE_S * 2,
@@ -624,12 +651,22 @@ def _ended_process(bench: Bench, script: str) -> "subprocess.CompletedProcess[st
         fail(f"the process had not ended after {EXCHANGE_S * 2:g} s")
 
 
+def _expect_silence(ended: "subprocess.CompletedProcess[str]") -> None:
+    lines = (ended.stderr + ended.stdout).splitlines()
+    words = [line.strip() for line in lines if re.search(r"\w", line)]
+    expect(ended.returncode == 0 and not words, f"it ended with {words[-1:]}")
+
+
 @check("PRACTICE-exit-01")
 def process_exits(bench: Bench) -> None:
     """A process that has served requests exits promptly, and says nothing."""
-    ended = _ended_process(bench, _SERVED)
-    words = (ended.stderr + ended.stdout).strip().splitlines()
-    expect(ended.returncode == 0 and not words, f"it ended with {words[-1:]}")
+    _expect_silence(_ended_process(bench, _SERVED))
+
+
+@check("PRACTICE-exit-01")
+def process_exits_after_a_late_answer(bench: Bench) -> None:
+    """A process says nothing of an application that has outlived its event loop."""
+    _expect_silence(_ended_process(bench, _OUTLIVING))
 
 
 @check("PRACTICE-exit-02")

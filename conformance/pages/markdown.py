@@ -86,8 +86,7 @@ def _totals(findings: Findings) -> str:
         numbers += [tally.failed[strength] for strength in Strength]
         cells = [escape(run.problem), *[""] * 4] if run.problem else map(str, numbers)
         rows.append([escape(run.name), escape(run.version), *cells])
-    report = findings.report
-    where = f"Python {escape(report.python)}, {escape(report.platform)}"
+    where = escape(findings.report.where)
     return f"## Totals\n\nCounted in clauses, on {where}.\n\n{_table(heads, rows, 2)}"
 
 

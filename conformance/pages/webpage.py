@@ -56,8 +56,7 @@ def _header(findings: Findings, live: LiveReport | None) -> Markup:
         f"{plural(len(findings.adapters), 'adapter')} that run WSGI applications as "
         "ASGI applications."
     )
-    report = findings.report
-    facts = [f"In process: Python {report.python}, {report.platform}."]
+    facts = [f"In process: {findings.report.where}."]
     if live:
         facts.append(f"On real servers: Python {live.python}, {live.platform}.")
     links = [element("a", "Totals", href="#totals")]
