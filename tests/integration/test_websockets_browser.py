@@ -1,19 +1,26 @@
 """WebSockets of a page in Chromium."""
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import trustme
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from conformance.live.polling import wait_until
-from tests.integration.websocket_site import Site, serving
+from conformance.live.processes import ROOT, tracebacks
+from tests.integration.websocket_site import APP, Site, serving
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -29,6 +36,8 @@ ARGUMENTS = (
     "--no-sandbox",
     # Some containers give shared memory too little room.
     "--disable-dev-shm-usage",
+    # The certificate is nobody's.
+    "--ignore-certificate-errors",
     # It asks nobody but the server.
     *("--disable-background-networking", "--no-proxy-server"),
 )
@@ -56,10 +65,10 @@ def site(
         assert not site.faults()
 
 
-def address(site: Site, path: str, **options: str | list[str]) -> str:
+def address(base: str, path: str, **options: str | list[str]) -> str:
     """Give the page's address, which says what it is to do."""
     query = urlencode({"path": path, **options}, doseq=True)
-    return f"{site.server.url}/browser?{query}"
+    return f"{base}/browser?{query}"
 
 
 def visit(browser: Chrome, address: str) -> dict[str, Any]:
@@ -82,7 +91,7 @@ def visit(browser: Chrome, address: str) -> dict[str, Any]:
 def test_page_exchanges_text_and_bytes_and_closes(
     browser: Chrome, site: Site, path: str, protocols: list[str], chosen: str
 ) -> None:
-    assert visit(browser, address(site, path, protocol=protocols)) == {
+    assert visit(browser, address(site.server.url, path, protocol=protocols)) == {
         "protocol": chosen,
         "heard": [
             "text é 😀",
@@ -110,7 +119,7 @@ CLOSING = pytest.mark.parametrize(
 def test_silent_page_sees_the_close_code_of_the_application(
     browser: Chrome, site: Site, path: str, code: int, reason: str
 ) -> None:
-    story = visit(browser, address(site, path, silent="yes"))
+    story = visit(browser, address(site.server.url, path, silent="yes"))
     assert (story["code"], story["reason"]) == (code, reason)
     assert story["wasClean"] or site.lacks("patience")
 
@@ -121,13 +130,13 @@ def test_page_that_is_sending_sees_the_close_code_of_the_application(
 ) -> None:
     if site.lacks("patience"):
         pytest.skip("the server ends the connection, whatever the client has to say")
-    story = visit(browser, address(site, path))
+    story = visit(browser, address(site.server.url, path))
     # That it was clean is more than Chromium promises to pages that are sending.
     assert (story["code"], story["reason"]) == (code, reason)
 
 
 def test_page_that_is_refused_sees_that_it_failed(browser: Chrome, site: Site) -> None:
-    story = visit(browser, address(site, "/sock/forbidden"))
+    story = visit(browser, address(site.server.url, "/sock/forbidden"))
     # Pages are told no more than that, whatever the status was.
     assert story["failed"]
     assert story["protocol"] is None
@@ -138,10 +147,52 @@ def test_page_that_is_closed_frees_the_thread(browser: Chrome, site: Site) -> No
     first = browser.current_window_handle
     # A page that is only left may be kept, its WebSocket open, for the way back.
     browser.switch_to.new_window("tab")
-    browser.get(address(site, "/messages/code"))
+    browser.get(address(site.server.url, "/messages/code"))
     wait_until(lambda: site.stat("websockets") == 1, "the page has its WebSocket")
     browser.close()
     browser.switch_to.window(first)
     site.wait_until_idle()
     code = 1006 if site.lacks("the client's close code") else 1001  # going away
     assert site.get("/last-close") == repr([(code, "")]).encode()
+
+
+@pytest.fixture(scope="module")
+def secure_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run Hypercorn with TLS, which is what browsers speak HTTP/2 over."""
+    directory = tmp_path_factory.mktemp("secure")
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    pem = directory / "certificate.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(pem)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            *(sys.executable, "-m", "hypercorn", APP),
+            *("--bind", f"fd://{listener.fileno()}"),
+            *("--certfile", str(pem), "--keyfile", str(pem)),
+        ]
+        with (directory / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                pass_fds=[listener.fileno()],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        found = tracebacks((directory / "server.log").read_text())
+        # An end in order would wait for Chromium to end its idle connection.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not found
+
+
+def test_page_speaks_http_2_where_the_server_does(
+    browser: Chrome, secure_url: str
+) -> None:
+    told = visit(browser, address(secure_url, "/messages/protocol", silent="yes"))
+    assert told["heard"] == ["HTTP/2"]
+    assert (told["code"], told["reason"], told["wasClean"]) == (4004, "told", True)
+    # On the same connection, which outlives that WebSocket. Hypercorn does not end the
+    # stream of one that the page closes; Chromium waits for that for two seconds.
+    story = visit(browser, address(secure_url, "/sock/echo"))
+    assert (len(story["heard"]), story["code"], story["wasClean"]) == (3, 3001, True)

@@ -153,6 +153,12 @@ def accept_in_other_words(
     return []
 
 
+def tell_protocol(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.websocket"].send(environ["SERVER_PROTOCOL"])
+    environ["wsgi.websocket"].close(4004, "told")
+    return []
+
+
 def say_goodbye(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     environ["wsgi.websocket"].accept()
     environ["wsgi.websocket"].close(4003, "so long")
@@ -216,6 +222,7 @@ APPLICATIONS: dict[str, WSGIApplication] = {
     "/messages/echo": message_loop,
     "/messages/101": accept_in_other_words,
     "/messages/bye": say_goodbye,
+    "/messages/protocol": tell_protocol,
     "/messages/code": tell_close_code,
     "/messages/nap": take_a_nap,
     "/messages/flood": flood,
