@@ -10,7 +10,7 @@ import tempfile
 import threading
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ import bottle  # type: ignore[import-untyped]
 import flask
 from pyramid.config import Configurator  # type: ignore[import-untyped]
 from pyramid.response import FileResponse  # type: ignore[import-untyped]
-from typing_extensions import override
 from webob import Request
 from whitenoise import WhiteNoise  # type: ignore[import-untyped]
 
 from tests.integration.apps import journal, payload
+from tests.integration.apps.stored import Stored
 from wsgi_asgi import Limits, WsgiToAsgi
 
 FILES = Path(os.environ.get("INTEGRATION_DIRECTORY", ".")).resolve() / "files"
@@ -159,29 +159,6 @@ def fifo(path: Path, size: int) -> Any:
     file = path.open("rb")
     path.unlink()
     return file
-
-
-class Stored(io.IOBase):
-    """A file in a database, as GridFS has them: in pieces, and without a descriptor.
-
-    It notes how much is read at once.
-    """
-
-    def __init__(self, key: str, size: int) -> None:
-        self._key = key
-        self._pieces: Iterator[bytes] = payload.blocks(size)
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        journal.note(self._key, f"read {size}")
-        while len(self._rest) < size and (piece := next(self._pieces, b"")):
-            self._rest += piece
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
-
-    @override
-    def readable(self) -> bool:
-        return True
 
 
 def stored(path: Path, size: int) -> Any:

@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from tests.integration.apps import context, journal, payload, plain
 from tests.integration.apps.django_project.visits.apps import keys
 from tests.integration.apps.django_project.visits.models import Note
-from tests.integration.apps.files import Stored
+from tests.integration.apps.stored import Stored
 
 PAGE = """
 <form method="post" action="{% url 'notes' %}">{% csrf_token %}{{ form }}</form>
