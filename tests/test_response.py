@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsgi_asgi import _response
+from wsgi_asgi import _fields
 from wsgi_asgi._response import TRANSITIONS, Event, Response, State, plain_text
 from wsgi_asgi._types import ExcInfo, Message
 
@@ -1187,11 +1187,16 @@ class Text(str):
 
 
 @pytest.fixture
-def caches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def caches() -> Iterator[list[dict[str, Any]]]:
     """Give the caches empty, whatever earlier tests have put in."""
-    for name in ("_NAMES", "_STATUSES"):
-        monkeypatch.setattr(_response, name, type(getattr(_response, name))())
-    return [_response._NAMES, _response._STATUSES]
+    caches: list[dict[str, Any]] = [_fields.NAMES, _fields.STATUSES]
+    before = [dict(cache) for cache in caches]
+    for cache in caches:
+        cache.clear()
+    yield caches
+    for cache, entries in zip(caches, before, strict=True):
+        cache.clear()
+        cache.update(entries)
 
 
 def test_cache_of_many_texts_is_bounded(caches: list[dict[str, Any]]) -> None:
@@ -1200,7 +1205,7 @@ def test_cache_of_many_texts_is_bounded(caches: list[dict[str, Any]]) -> None:
             start(f"404 Not {number}", (f"X-{number}", "1")), announce(1), chunk(b"x")
         )
         assert sent == head(404, (b"x-%d" % number, b"1"), sized(1))
-    assert all(0 < len(cache) <= _response.CACHED_TEXTS <= 1000 for cache in caches)
+    assert all(0 < len(cache) <= _fields.CACHED_TEXTS <= 1000 for cache in caches)
 
 
 def test_cache_of_huge_texts_is_empty(caches: list[dict[str, Any]]) -> None:

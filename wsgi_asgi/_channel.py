@@ -18,9 +18,9 @@ from typing import Any, cast
 
 from wsgi_asgi._bridge import Crossing, Rings
 from wsgi_asgi._errors import ClientDisconnected, websocket_error
+from wsgi_asgi._fields import encode_header
 from wsgi_asgi._frames import Close, Pong, check_close
 from wsgi_asgi._mailbox import Mailbox
-from wsgi_asgi._response import encode_header
 from wsgi_asgi._types import Message
 
 __all__ = ["Channel", "Incoming", "State", "WebSocket", "byte_size"]

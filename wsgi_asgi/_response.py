@@ -22,10 +22,18 @@ application has to speak of them before its first chunk. Their values it may fin
 later, up to the end of its body.
 """
 
-import re
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from enum import Enum
 
+from wsgi_asgi._fields import (
+    CONNECTION_HEADERS,
+    HEADERS,
+    NAMES,
+    NO_TRAILERS,
+    STATUSES,
+    encode_field,
+    encode_header,
+)
 from wsgi_asgi._types import ExcInfo, Message
 
 __all__ = [
@@ -88,173 +96,11 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     ENDED: {CHUNK: ENDED, END: ENDED},
 }
 
-# Names and status lines are the same few for each application, so what they
-# turn into is remembered; an application that makes them up is not.
-CACHED_TEXTS = 512
-CACHED_TEXT_LENGTH = 64
-
-_NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS = re.compile(r"([0-9]{3})(?: [\x20-\x7e\x80-\xff]*)?")
-# RFC 9110 5.5 allows a tab in a value and no other control character.
-_VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_NOT_LATIN_1 = re.compile(r"[^\x00-\xff]")
 # More digits are the length of nothing that exists.
 MAX_LENGTH_DIGITS = 18
 
-# These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
-# Other HTTP Features). On HTTP/2 they would make the response malformed.
-_CONNECTION_HEADERS = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-# What a client has to know before the body (RFC 9110 6.5.1): how it is framed and
-# to be read, and what the response is to be taken for.
-_NO_TRAILERS = _CONNECTION_HEADERS | {
-    b"age",
-    b"authorization",
-    b"cache-control",
-    b"content-encoding",
-    b"content-length",
-    b"content-range",
-    b"content-type",
-    b"date",
-    b"expires",
-    b"host",
-    b"location",
-    b"pragma",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"retry-after",
-    b"set-cookie",
-    b"vary",
-    b"www-authenticate",
-}
-# Whose values are few for each application, and no secrets.
-_STEADY_HEADERS = frozenset(
-    {
-        b"allow",
-        b"cache-control",
-        b"content-encoding",
-        b"content-language",
-        b"content-type",
-        b"cross-origin-opener-policy",
-        b"referrer-policy",
-        b"strict-transport-security",
-        b"vary",
-        b"x-content-type-options",
-        b"x-frame-options",
-    }
-)
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
 _LENGTH_DROPPED = frozenset({204, 205})
-
-
-class _StatusCache(dict[str, int]):
-    def __missing__(self, status: str) -> int:
-        match = _STATUS.fullmatch(status)
-        if not match:
-            raise ValueError(
-                f"status {status!r} is not three digits, a space and a reason"
-            )
-        code = int(match[1])
-        if code < 200:
-            raise ValueError(
-                f"status {status!r} is informational and cannot end a request"
-            )
-        if _is_worth_caching(self, status):
-            self[status] = code
-        return code
-
-
-class _NameCache(dict[str, bytes]):
-    def __missing__(self, name: str) -> bytes:
-        if not _NAME_TOKEN.fullmatch(name):
-            raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.6.2)")
-        raw_name = name.lower().encode("ascii")
-        if _is_worth_caching(self, name):
-            self[name] = raw_name
-        return raw_name
-
-
-def _is_worth_caching(cache: Sized, text: str) -> bool:
-    return (
-        len(cache) < CACHED_TEXTS
-        and len(text) <= CACHED_TEXT_LENGTH
-        and type(text) is str  # an object of another class might hold anything
-    )
-
-
-class _HeaderCache(dict[tuple[str, str], tuple[bytes, bytes]]):
-    def __missing__(self, pair: tuple[str, str]) -> tuple[bytes, bytes]:
-        header = encode_header(pair)
-        if header[0] in _STEADY_HEADERS and _is_worth_caching(self, pair[1]):
-            self[pair] = header
-        return header
-
-
-_STATUSES = _StatusCache()
-_NAMES = _NameCache()
-_HEADERS = _HeaderCache()
-
-
-def encode_header(pair: object) -> tuple[bytes, bytes]:
-    """Check one response header and encode it.
-
-    Args:
-        pair: Name and value, as the application gave them.
-
-    Returns:
-        The name in lower case, and the value without the blanks around it, which
-        are no part of it (RFC 9110 5.5) and make some servers drop the response.
-
-    Raises:
-        TypeError: It is no pair of str.
-        ValueError: It cannot be sent.
-
-    >>> encode_header(("Content-Type", "text/html "))
-    (b'content-type', b'text/html')
-    """
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TypeError(f"header is not a pair of name and value: {pair!r}")
-    name, value = pair
-    if not (isinstance(name, str) and isinstance(value, str)):
-        raise TypeError(f"header name and value must be str: {pair!r}")
-    raw_name = _NAMES[name]
-    # What is wrong is shown without the rest, which may be a secret. And
-    # isprintable() is asked first as it is quick, and true for nearly all values.
-    if not value.isprintable() and (control := _VALUE_CONTROLS.search(value)):
-        raise ValueError(f"header {name!r} holds a control character: {control[0]!r}")
-    try:
-        return raw_name, value.encode("latin-1").strip(b" \t")
-    except UnicodeEncodeError as error:
-        foreign = value[error.start : error.end]
-        raise ValueError(
-            f"header {name!r} holds text outside Latin-1: {foreign!r}"
-        ) from None
-
-
-def encode_field(pair: object) -> tuple[bytes, bytes]:
-    """Check one field of early hints or trailers and encode it.
-
-    As `encode_header`, but name and value may be bytes too, as gunicorn has it.
-
-    >>> encode_field((b"Link", "</a.css>; rel=preload"))
-    (b'link', b'</a.css>; rel=preload')
-    """
-    if isinstance(pair, tuple | list):
-        if not all(isinstance(part, str | bytes) for part in pair):
-            raise TypeError(f"name and value must be str or bytes: {pair!r}")
-        pair = [
-            part.decode("latin-1") if isinstance(part, bytes) else part for part in pair
-        ]
-    return encode_header(pair)
 
 
 class Trailers:
@@ -294,11 +140,11 @@ def plain_text(
     return [
         {
             "type": "http.response.start",
-            "status": _STATUSES[status],
+            "status": STATUSES[status],
             "headers": [
                 (b"content-type", b"text/plain; charset=utf-8"),
                 (b"content-length", b"%d" % len(body)),
-                *((_NAMES[name], value.encode("latin-1")) for name, value in headers),
+                *((NAMES[name], value.encode("latin-1")) for name, value in headers),
             ],
         },
         {
@@ -419,7 +265,7 @@ class Response:
         """
         fields = self._encode_fields("trailers", headers)
         for name, _ in fields:
-            if name in _NO_TRAILERS:
+            if name in NO_TRAILERS:
                 raise ValueError(
                     f"{self._application}: trailers: {name.decode()!r} belongs to the "
                     f"headers (RFC 9110 6.5.1)"
@@ -503,20 +349,20 @@ class Response:
                 TypeError(f"status is {type(status).__name__} and not str: {status!r}")
             )
         try:
-            code = _STATUSES[status]
+            code = STATUSES[status]
         except ValueError as error:
             raise self._refusal(error) from None
         for pair in headers:
             try:
                 try:
-                    header = _HEADERS[pair]
+                    header = HEADERS[pair]
                 except TypeError:
                     # No key of a dict, which a good pair may be: a list is none.
                     header = encode_header(pair)
             except (TypeError, ValueError) as error:
                 raise self._refusal(error) from None
             raw_name, raw_value = header
-            if raw_name in _CONNECTION_HEADERS:
+            if raw_name in CONNECTION_HEADERS:
                 if raw_name == b"trailer" and self._trailers:
                     trailer_names.append(raw_value)
                 else:
