@@ -23,6 +23,7 @@ from tests.drivers import (
     serve,
     uploading,
 )
+from wsgi_asgi import Limits
 from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._departure import Departure
 
@@ -214,3 +215,18 @@ def test_departure_of_a_loop_that_is_gone_is_noticed(
     answers: list[bool] = []
     serve(adapter(app), HttpServer())
     assert answers == [True]
+
+
+def test_body_that_goes_on_beyond_its_length_and_the_limit_harms_nobody(
+    adapter: MakeAdapter,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        assert environ["wsgi.input"].read(5) == b"abcde"
+        assert not departure_of(environ)()
+        server.received(3).wait()
+        start(start_response)
+        return [b"read"]
+
+    server = uploading(piece(b"abcde"), piece(b"too much"), header=length(5))
+    serve(adapter(app, limits=Limits(body=6)), server)
+    assert server.body == b"read"

@@ -201,10 +201,7 @@ class AsyncioPort(Port):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.asyncio_loop = self._loop = loop
-        self.new_waiter = loop.create_future  # type: ignore[method-assign]  # it is on the way of every request
-
-    def new_waiter(self) -> Waiter:  # as the base says
-        raise NotImplementedError
+        self.new_waiter = loop.create_future
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)
