@@ -782,6 +782,22 @@ def test_thread_that_cannot_be_started_costs_no_more_than_its_own_job(
     assert crowd.left == 6
 
 
+def test_job_that_another_thread_took_is_accepted_though_none_can_be_started(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(1)
+    taken: list[object] = []
+
+    def take_and_fail(thread: threading.Thread) -> None:
+        # What a thread would do that was about to end.
+        taken.append(pool._next_job(Bell()))
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", take_and_fail)
+    pool.execute(job := lambda: None)
+    assert taken == [job]
+
+
 # Many at once.
 
 

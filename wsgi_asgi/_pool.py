@@ -15,9 +15,11 @@ every couple of milliseconds for as long as there is one: where a job has waited
 although the processor is idle, the awake threads must be blocked, so another is
 woken or started.
 
-All counts are guarded by one lock, held for a few instructions and never while
-foreign code runs. Jobs are queued, and a thread decides to park, with that lock, so
-no job can be missed by all.
+All counts are changed with one lock, held for a few instructions and never while
+foreign code runs. A job is queued and taken without it, as most need no other thread
+than those that are awake. Who queues one looks afterwards who is awake, and a thread
+that parks looks for jobs after it stopped counting as awake; the injector does the
+same. Whoever comes second sees the first, so no job can be missed by all.
 """
 
 import logging
@@ -103,6 +105,7 @@ class ThreadPool(Executor):
         self._threads: set[threading.Thread] = set()
         self._parked: list[Bell] = []
         self._streams = 0
+        self._awake = 0  # threads that run quick jobs, or look for one
         self._progress = 0.0  # when a job was last taken, or a thread sent for one
         self._retiring = False
         self._injector: threading.Thread | None = None
@@ -124,23 +127,14 @@ class ThreadPool(Executor):
         Raises:
             RuntimeError: The pool was shut down, or there is no thread to be had.
         """
+        if self._closed:
+            raise RuntimeError("the thread pool was shut down")
         now = time.monotonic()
         waiting = (job, now)
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the thread pool was shut down")
-            self._jobs.append(waiting)
-            self._retiring = False
-            awake = self._awake()
-            try:
-                if not awake or (awake < CORE and now - self._progress > STALLED_S):
-                    self._progress = now
-                    self._add_thread()
-                elif not self._watchful:
-                    self._watch()
-            except RuntimeError:
-                self._jobs.remove(waiting)
-                raise
+        self._jobs.append(waiting)
+        # Looked at after the append, as all who stop looking for jobs do it vice versa.
+        if self._needs_thread(now) or not self._watchful:
+            self._attend(waiting, now)
 
     def submit(
         self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -161,6 +155,7 @@ class ThreadPool(Executor):
             if self._streams >= self.max_streams:
                 return False
             self._streams += 1
+            self._awake -= 1
             if self._jobs:
                 self._add_thread()
             return True
@@ -169,6 +164,7 @@ class ThreadPool(Executor):
         """Count the calling thread's job against `threads` again."""
         with self._lock:
             self._streams -= 1
+            self._awake += 1
 
     def retire(self) -> None:
         """End the threads: those that are idle now, the others after their job.
@@ -197,6 +193,7 @@ class ThreadPool(Executor):
             ending = [*self._threads]
             for bell in self._parked:
                 bell.ring()
+            self._awake += len(self._parked)
             self._parked.clear()
             if self._injector:
                 ending.append(self._injector)
@@ -209,16 +206,36 @@ class ThreadPool(Executor):
             with self._lock:
                 ending = [*self._threads] if time.monotonic() < deadline else []
 
-    # Below, "with the lock" means that the caller holds it.
+    def _needs_thread(self, now: float) -> bool:
+        """Tell whether one more thread should run quick jobs at once."""
+        return self._awake < CORE and (
+            not self._awake or now - self._progress > STALLED_S
+        )
 
-    def _awake(self) -> int:
-        """Count the threads that run quick jobs; with the lock."""
-        return len(self._threads) - len(self._parked) - self._streams
+    def _attend(self, waiting: tuple[Callable[[], object], float], now: float) -> None:
+        """See to it that a job which is queued is taken."""
+        with self._lock:
+            self._retiring = self._closed
+            try:
+                if self._needs_thread(now):
+                    self._progress = now
+                    self._add_thread()
+                elif not self._watchful:
+                    self._watch()
+            except RuntimeError:
+                try:
+                    self._jobs.remove(waiting)
+                except ValueError:
+                    return  # one of the threads has taken it after all
+                raise
+
+    # Below, "with the lock" means that the caller holds it.
 
     def _add_thread(self) -> None:
         """Wake a parked thread, or start one, up to the bound; with the lock."""
-        if self._awake() >= self.max_threads:
+        if self._awake >= self.max_threads:
             return
+        self._awake += 1
         if self._parked:
             self._parked.pop().ring()
         else:
@@ -228,6 +245,7 @@ class ThreadPool(Executor):
                 thread.start()
             except RuntimeError:
                 self._threads.discard(thread)
+                self._awake -= 1
                 # The system is out of threads, so those there are must do.
                 if not self._threads:
                     raise
@@ -257,10 +275,18 @@ class ThreadPool(Executor):
 
     def _next_job(self, bell: Bell) -> Callable[[], object] | None:
         """Park until there is something to do; None when the thread must end."""
+        jobs = self._jobs
         while True:
+            if jobs and self._awake <= self.max_threads:
+                try:
+                    return jobs.popleft()[0]
+                except IndexError:
+                    pass  # another thread was quicker
             with self._lock:
-                if self._jobs and self._awake() <= self.max_threads:
-                    return self._jobs.popleft()[0]
+                self._awake -= 1
+                if jobs and self._awake < self.max_threads:
+                    self._awake += 1
+                    continue
                 if self._retiring:
                     self._threads.discard(threading.current_thread())
                     return None
@@ -278,10 +304,11 @@ class ThreadPool(Executor):
         while True:
             self._look_after_jobs()
             with self._lock:
+                self._watchful = False
                 # Who queued a job before this relied on the injector's looking.
                 if self._jobs:
+                    self._watchful = True
                     continue
-                self._watchful = False
                 if self._retiring:
                     self._injector = None
                     return
