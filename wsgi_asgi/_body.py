@@ -12,7 +12,7 @@ How it travels depends on what the headers say of it:
 Once it streams, one task owns ``receive()``: it keeps a bounded amount ahead of the
 thread that reads, and after the body listens for the client's leaving.
 
-Everything here runs on the event loop.
+All of this but where it says so runs on the event loop.
 """
 
 import io
@@ -20,6 +20,7 @@ import logging
 from typing import Any
 
 from wsgi_asgi._bridge import Crossing
+from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
 from wsgi_asgi._input import BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
@@ -59,7 +60,9 @@ class RequestBody:
     response_streams = False
     refusal: RequestRefused | None = None
     unsized = False
-    _length: int | None = None
+    _input: io.BufferedIOBase | None = None  # none where nothing is announced
+    _length: int | None = None  # as the headers have it
+    _size: int | None = None  # if the headers have none, but it was received whole
     _received = 0  # bytes
     _is_unexpected = False  # the headers speak of none, but there may be one
     _expects_continue = False
@@ -81,38 +84,53 @@ class RequestBody:
         """Whether nothing of it is missing."""
         return self._at_end or not self.is_announced or self._received == self._length
 
-    def prepare(self, scope: Scope, environ: dict[str, Any]) -> bool:
-        """Add ``wsgi.input`` to the environ, where that needs no waiting.
+    def prepare(self, scope: Scope) -> bool:
+        """Find out what comes, and how it is to travel.
 
         Returns:
-            True if `receive_first` must be awaited to add it.
+            True if `receive_first` must be awaited before the application runs.
 
         Raises:
-            RequestRefused: The body would be longer than permitted.
+            RequestRefused: The body would be longer than permitted, or the headers
+                contradict each other.
         """
-        digits = environ.get("CONTENT_LENGTH")
-        if digits is None:
-            # Only where no length tells the end: with one, Werkzeug has a stream
-            # of its own, which turns a client's leaving into a 400.
-            environ["wsgi.input_terminated"] = True
-            if not self._has_unknown_length(scope, environ):
+        length, is_coded, expects_continue = find_framing(scope["headers"])
+        if length is None:
+            # HTTP/2 and later mark the end of a request without a header.
+            if not is_coded and (
+                scope["http_version"][0] == "1" or scope["method"] in _BODILESS_METHODS
+            ):
                 # There may be one all the same: clients in process need no headers.
                 self._is_unexpected = True
-                environ["wsgi.input"] = LazyStream(self._pull)
                 return False
         else:
-            length = self._length = int(digits)
+            self._length = length
             if self._is_over_limit(length):
                 raise self._too_large()
             if not length:
-                environ["wsgi.input"] = io.BytesIO()
+                self._input = io.BytesIO()
                 return False
         self.is_announced = True
-        if environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+        if expects_continue:
             self._expects_continue = True
-            self._stream(environ)
+            self._stream()
             return False
         return True
+
+    def add_to(self, environ: dict[str, Any]) -> None:
+        """Add ``wsgi.input`` and what belongs to it; the application's thread."""
+        if self._length is None:
+            # Only where no length tells the end: with one, Werkzeug has a stream
+            # of its own, which turns a client's leaving into a 400.
+            environ["wsgi.input_terminated"] = True
+        if self._input is None:
+            environ["wsgi.input"] = LazyStream(self._pull)
+        else:
+            environ["wsgi.input"] = self._input
+        if self._size is not None:
+            # A length is worth having: there are applications that read nothing
+            # without one.
+            environ["CONTENT_LENGTH"] = str(self._size)
 
     def _open(self) -> Inlet:
         """Give the inlet of a body that the headers do not announce; any thread.
@@ -129,14 +147,7 @@ class RequestBody:
     def _pull(self) -> bytes:
         return self._open().pull()
 
-    def _has_unknown_length(self, scope: Scope, environ: dict[str, Any]) -> bool:
-        """Tell whether there is a body although no length says so."""
-        return "HTTP_TRANSFER_ENCODING" in environ or (
-            # HTTP/2 and later mark the end of a request without a header.
-            scope["http_version"][0] != "1" and scope["method"] not in _BODILESS_METHODS
-        )
-
-    async def receive_first(self, environ: dict[str, Any]) -> bool:
+    async def receive_first(self) -> bool:
         """Receive a short body whole, of any other what comes in one message.
 
         Returns:
@@ -157,17 +168,15 @@ class RequestBody:
             more = not self._at_end and (length is None or self._received < length)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
-            self._stream(environ).feed(body)
+            self._stream().feed(body)
             self._crossing.nudge()  # the pump is needed from the start
         elif length is not None and len(body) < length:
-            inlet = self._stream(environ)
+            inlet = self._stream()
             inlet.feed(body)
             inlet.end()
         else:
-            # A length is worth having: there are applications that read nothing
-            # without one.
-            environ["CONTENT_LENGTH"] = str(len(body) if length is None else length)
-            environ["wsgi.input"] = io.BytesIO(body[:length])
+            self._size = len(body) if length is None else None
+            self._input = io.BytesIO(body[:length])
         return True
 
     def may_receive(self) -> bool:
@@ -240,10 +249,10 @@ class RequestBody:
                 ClientDisconnected("the client left before the end of its request body")
             )
 
-    def _stream(self, environ: dict[str, Any]) -> Inlet:
+    def _stream(self) -> Inlet:
         length = self._length
         inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
-        environ["wsgi.input"] = io.BufferedReader(BodyStream(inlet.pull, length))
+        self._input = io.BufferedReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
 

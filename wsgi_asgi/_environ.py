@@ -13,16 +13,18 @@ is done on the bytes that the client sent.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from wsgi_asgi._errors import RequestRefused
 from wsgi_asgi._types import Scope
 
 __all__ = [
+    "Framing",
     "ScopeView",
     "build_environ",
     "environ_key",
+    "find_framing",
     "native",
     "parse_content_length",
     "parse_host",
@@ -81,6 +83,25 @@ class ScopeView(Mapping[str, Any]):
     def __repr__(self) -> str:
         what = self._scope.get("method") or self._scope["type"]
         return f"<ASGI scope of {what} {self._scope['path']!r}>"
+
+
+class Framing(NamedTuple):
+    """What the headers of a request say of its body.
+
+    Attributes:
+        length: Its bytes, if they say that.
+        is_coded: It has a transfer coding, which tells where it ends.
+        expects_continue: The client waits to be asked for it (RFC 9110 10.1.1).
+    """
+
+    length: int | None
+    is_coded: bool
+    expects_continue: bool
+
+
+UNFRAMED = Framing(None, False, False)
+
+_FRAMING_KEYS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 
 
 def environ_key(raw_name: bytes) -> str | None:
@@ -265,6 +286,35 @@ def parse_content_length(value: str) -> str:
     return length
 
 
+def find_framing(headers: Iterable[Iterable[bytes]]) -> Framing:
+    """Find out what the headers of a request say of its body.
+
+    Raises:
+        RequestRefused: As `parse_content_length` does.
+    """
+    found = [
+        (key, raw_value.decode("latin-1"))
+        for raw_name, raw_value in headers
+        if (key := _KEYS[raw_name]) in _FRAMING_KEYS
+    ]
+    if not found:
+        return UNFRAMED
+    lengths = [value for key, value in found if key == "CONTENT_LENGTH"]
+    is_coded = any(key == "HTTP_TRANSFER_ENCODING" for key, _ in found)
+    return Framing(
+        # The coding delimits the body; a length beside it is a lie or a smuggling
+        # attempt (RFC 9112 6.3).
+        int(parse_content_length(",".join(lengths)))
+        if lengths and not is_coded
+        else None,
+        is_coded,
+        any(
+            key == "HTTP_EXPECT" and value.lower() == "100-continue"
+            for key, value in found
+        ),
+    )
+
+
 def _join_repeated(key: str, values: list[str], limit: int | None) -> str:
     # HTTP/2 clients send each cookie in a field of its own (RFC 9113 8.2.3), so
     # a browser with many cookies is no abuse and is not counted.
@@ -309,9 +359,7 @@ def _add_headers(
     length = environ.get("CONTENT_LENGTH")
     if length is not None:
         if "HTTP_TRANSFER_ENCODING" in environ:
-            # The coding delimits the body; a length beside it is a lie or a
-            # smuggling attempt (RFC 9112 6.3).
-            del environ["CONTENT_LENGTH"]
+            del environ["CONTENT_LENGTH"]  # see `find_framing`
         else:
             environ["CONTENT_LENGTH"] = parse_content_length(length)
 

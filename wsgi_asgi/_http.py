@@ -174,6 +174,7 @@ class HttpExchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._response = Response(settings.name, scope["method"])
 
     # On the event loop.
 
@@ -185,7 +186,6 @@ class HttpExchange:
                 The server logs it, and answers 500 or cuts the connection.
         """
         settings = self._settings
-        scope = self._scope
         port = settings.bridge.port()
         crossing = self._crossing = Crossing(
             settings.bridge, port, self._work, buffer=settings.limits.buffer
@@ -194,10 +194,10 @@ class HttpExchange:
         try:
             if port.draining:
                 raise _DRAINING
-            environ = self._environ = build_environ(
-                scope, settings.base_environ, settings.duplicate_header_limit
-            )
-            if body.prepare(scope, environ) and not await body.receive_first(environ):
+            if type(self._scope["headers"]) is not list:
+                # Any iterable is permitted, also one that can be read but once.
+                self._scope = {**self._scope, "headers": [*self._scope["headers"]]}
+            if body.prepare(self._scope) and not await body.receive_first():
                 settings.disconnected += 1
                 return
         except RequestRefused as refusal:
@@ -206,15 +206,6 @@ class HttpExchange:
         except BaseException as error:
             settings.disconnected += not isinstance(error, Exception)
             raise
-        environ["wsgi.errors"] = sys.stderr or io.StringIO()
-        departure = Departure(crossing)
-        environ["wsgi_asgi.client_disconnected"] = departure
-        environ["waitress.client_disconnected"] = departure
-        self._response = Response(settings.name, environ["REQUEST_METHOD"])
-        offered = scope.get("extensions")
-        if offered and (EARLY_HINT in offered or TRAILERS in offered):
-            self._extensions = Extensions(self._response, crossing)
-            self._extensions.add_to(environ, scope)
         crossing.start()
         try:
             if not await self._deliver():
@@ -409,7 +400,7 @@ class HttpExchange:
     def _work(self) -> None:
         """Call the application and put out its response."""
         settings = self._settings
-        environ = self._environ
+        environ = self._make_environ()
         spooled: IO[bytes] | None = None
         file: FilePart | None = None
         try:
@@ -450,6 +441,31 @@ class HttpExchange:
             settings.warn_once("cut", _CUT)
         if body.unsized and body.is_unread and self._response.status < 400:
             settings.warn_once("unread", _UNREAD)
+
+    def _make_environ(self) -> dict[str, Any]:
+        """Make the environ.
+
+        Here and not on the loop, which is free for others meanwhile, and there are
+        fewer at a time.
+
+        Raises:
+            RequestRefused: A header would mislead the application.
+        """
+        settings = self._settings
+        scope = self._scope
+        environ = build_environ(
+            scope, settings.base_environ, settings.duplicate_header_limit
+        )
+        self._body.add_to(environ)
+        environ["wsgi.errors"] = sys.stderr or io.StringIO()
+        departure = Departure(self._crossing)
+        environ["wsgi_asgi.client_disconnected"] = departure
+        environ["waitress.client_disconnected"] = departure
+        offered = scope.get("extensions")
+        if offered and (EARLY_HINT in offered or TRAILERS in offered):
+            self._extensions = Extensions(self._response, self._crossing)
+            self._extensions.add_to(environ, scope)
+        return environ
 
     def _iterate(self, iterable: Any) -> None:
         response = self._response
