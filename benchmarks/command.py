@@ -19,6 +19,7 @@ from benchmarks.entrants import (
     entrants,
     websocket_entrants,
 )
+from benchmarks.parts import show_parts
 from benchmarks.plot import PlotError, draw
 from benchmarks.process import Plan, contenders_of, measure_case, plan_cases
 from benchmarks.report import show_case, show_results
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     if options.command in PARTS:
         return _run(options)
+    if options.command == "parts":
+        print(show_parts(), end="")
+        return 0
     try:
         results = Results.read(options.results)
         if options.command == "table":
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         ("all", "both; what runs where no command is given"),
     ):
         _add_run_options(commands.add_parser(name, help=text))
+    commands.add_parser("parts", help="what one request is made of, in microseconds")
     table = commands.add_parser("table", help="show a run's file as Markdown")
     table.add_argument("results", type=Path)
     plot = commands.add_parser("plot", help="draw a run's file")

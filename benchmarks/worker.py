@@ -23,7 +23,7 @@ from benchmarks.client import Client, WrongAnswer, run_round
 from benchmarks.contenders import find_contender, make_app
 from benchmarks.results import Trouble, TroubleKind
 
-__all__ = ["READY", "serve_rounds"]
+__all__ = ["READY", "loop_factory", "serve_rounds"]
 
 READY = "ready"
 WARM_UP_S = 0.1
@@ -69,7 +69,8 @@ def serve_rounds(
         connection.send(Trouble(TroubleKind.RAISED, text))
 
 
-def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give what makes such a loop; None for asyncio's own."""
     if loop == "asyncio":
         return None
     import uvloop
@@ -79,7 +80,7 @@ def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _exchanges(contender: str, case: Case, loop: str) -> Round:
     """Let the contender serve requests, on a loop that runs in its turns only."""
-    runner = asyncio.Runner(loop_factory=_loop_factory(loop))
+    runner = asyncio.Runner(loop_factory=loop_factory(loop))
     app: Any = make_app(find_contender(contender), application(case.application))
     client = Client(app, case)
 

@@ -26,6 +26,7 @@ from benchmarks.entrants import (
 )
 from benchmarks.frameworks import FILE_VARIABLE
 from benchmarks.growth import find_series
+from benchmarks.parts import show_parts
 from benchmarks.plot import draw
 from benchmarks.process import LOOPS, Plan, contenders_of, measure_case
 from benchmarks.report import show_results
@@ -501,3 +502,13 @@ def test_a_run_without_wrk_says_so(
     assert command.main(["served", "--json", str(json)]) == 1
     assert "wrk is not installed" in capsys.readouterr().out
     assert not json.exists()
+
+
+def test_parts_of_a_request_are_all_measured() -> None:
+    head, _, *rows = show_parts(rounds=1, round_s=0.01).splitlines()
+    assert head == "| microseconds | asyncio | uvloop |"
+    assert len(rows) == 9
+    for row in rows:
+        _, _, *cells, _ = (cell.strip() for cell in row.split("|"))
+        assert float(cells[0]) > 0
+        assert ("a request" in row) == bool(cells[1])
