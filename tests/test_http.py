@@ -34,7 +34,7 @@ from tests.drivers import (
     serve,
     serve_all,
 )
-from wsgi_asgi._http import SMALL_BYTES, join_chunks
+from wsgi_asgi._chunks import SMALL_BYTES, join_chunks
 
 TOO_MANY = 1000
 SMALL, LARGE = SMALL_BYTES, SMALL_BYTES + 1

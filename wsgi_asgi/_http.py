@@ -10,15 +10,15 @@ for the client's leaving, which most servers tell in no other way.
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
-from typing import IO, Any, cast
+from typing import IO, Any
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing
+from wsgi_asgi._chunks import body_message, join_chunks
 from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
@@ -29,13 +29,9 @@ from wsgi_asgi._limits import Limits
 from wsgi_asgi._response import EARLY_HINT, ENDED, TRAILERS, Response, plain_text
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
-__all__ = ["HttpExchange", "HttpSettings", "join_chunks"]
+__all__ = ["HttpExchange", "HttpSettings"]
 
 logger = logging.getLogger("wsgi_asgi")
-
-# Chunks up to this size are joined where they wait together. Copying larger ones
-# would cost more than the messages that it spares.
-SMALL_BYTES = 4096
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
@@ -94,55 +90,6 @@ class HttpSettings:
         if key not in self.warned:
             self.warned.add(key)
             logger.warning("%s: %s", self.name, message)
-
-
-def join_chunks(items: Sequence[Message | bytes]) -> list[Message]:
-    """Make messages of what waits together, and few of many small chunks.
-
-    Args:
-        items: Messages, and chunks that have more to follow.
-
-    >>> end = {"type": "http.response.body", "body": b"", "more_body": False}
-    >>> join_chunks([b"a", b"b", end])
-    [{'type': 'http.response.body', 'body': b'ab', 'more_body': False}]
-    """
-    messages: list[Message] = []
-    for kind, group in groupby(items, type):
-        if kind is bytes:
-            chunks = list(cast("Iterator[bytes]", group))
-            messages += [_body(data, more=True) for data in _joined(chunks)]
-        else:
-            for message in cast("Iterator[Message]", group):
-                _append(messages, message)
-    return messages
-
-
-def _joined(chunks: list[bytes]) -> list[bytes]:
-    """Join chunks that follow each other where they are small."""
-    if len(chunks) == 1:
-        return chunks
-    if max(map(len, chunks)) <= SMALL_BYTES:
-        return [b"".join(chunks)]
-    joined: list[bytes] = []
-    for small, group in groupby(chunks, lambda chunk: len(chunk) <= SMALL_BYTES):
-        run = list(group)
-        joined += [b"".join(run)] if small else run
-    return joined
-
-
-def _append(messages: list[Message], message: Message) -> None:
-    """Append a message, or join it with the chunks before it."""
-    body = message.get("body")
-    if messages and body is not None and len(body) <= SMALL_BYTES:
-        before = messages[-1].get("body")
-        if before is not None and (not body or len(before) <= SMALL_BYTES):
-            messages[-1] = {**message, "body": before + body}
-            return
-    messages.append(message)
-
-
-def _body(data: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 class HttpExchange:
@@ -299,7 +246,7 @@ class HttpExchange:
             if not crossing.abandoned:
                 self._send_error = error
             return None
-        await self._send_all([_body(block, more=file.left > 0)])
+        await self._send_all([body_message(block, more=file.left > 0)])
         if not file.left:
             file.close()
             await self._send_all(self._after_file)
@@ -524,7 +471,7 @@ class HttpExchange:
         if not count:
             pass
         elif count <= self._settings.limits.buffer:
-            messages += [_body(file.read_all(count), more=False), *trailers]
+            messages += [body_message(file.read_all(count), more=False), *trailers]
         elif is_whole and (path := self._path(file)):
             messages.append({"type": PATHSEND, "path": path})
         else:
