@@ -4,7 +4,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -29,6 +29,7 @@ from tests.drivers import (
     MakeAdapter,
     make_scope,
     on_each_loop,
+    piece,
     posting,
     run,
     serve,
@@ -443,6 +444,30 @@ def test_environ_changed_by_one_request_is_whole_in_the_next(
         server = HttpServer()
         serve(served, server)
         assert server.body == b"GET"
+
+
+def test_headers_that_can_be_read_but_once_are_seen_whole(
+    adapter: MakeAdapter,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        body = environ["wsgi.input"].read(3)
+        return [environ["HTTP_HOST"].encode(), b" ", body]
+
+    class Once:
+        def __init__(self, *headers: tuple[bytes, bytes]) -> None:
+            self._headers = iter(headers)
+
+        def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+            return self._headers
+
+        def __copy__(self) -> "Once":
+            return self
+
+    server = HttpServer(piece(b"abc", more=False), method="POST")
+    server.scope["headers"] = Once((b"content-length", b"3"), (b"host", b"a.example"))
+    serve(adapter(app), server)
+    assert server.body == b"a.example abc"
 
 
 def test_adapter_looks_like_a_single_callable_to_servers(adapter: MakeAdapter) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor
 from functools import partial
@@ -739,6 +739,26 @@ def test_job_accepted_as_the_pool_is_shut_down_runs_and_leaves_no_thread(
     monkeypatch.undo()
     assert ended.is_set()
     until(lambda: not pool.threads, "the pool has no thread")
+
+
+def test_thread_that_comes_too_late_for_a_job_waits_for_the_next(
+    make_pool: MakePool,
+) -> None:
+    class Contested(deque[Any]):
+        """Jobs of which the first look takes the only one."""
+
+        looks = 0
+
+        def popleft(self) -> Any:
+            self.looks += 1
+            if self.looks == 1:
+                raise IndexError("another thread was quicker")
+            return super().popleft()
+
+    pool = make_pool(1)
+    jobs = pool._jobs = Contested()
+    run(pool)
+    assert jobs.looks == 2
 
 
 # Systems that are out of threads.
