@@ -242,9 +242,12 @@ class RequestBody:
                 return
 
     def close(self) -> None:
-        """Let no reader wait for more; what has arrived can still be read."""
+        """Let no reader wait for more; what has arrived can still be read.
+
+        If nobody has read so far, it is the end of the crossing that tells.
+        """
         inlet = self._inlet
-        if inlet and not inlet.complete:
+        if inlet and inlet.wanted and not inlet.complete:
             inlet.end(
                 ClientDisconnected("the client left before the end of its request body")
             )
