@@ -225,6 +225,36 @@ def test_body_still_arriving_can_be_refused_at_once(
     assert server.complete.is_open
 
 
+@on_each_loop
+@pytest.mark.parametrize("read", [0, 10])
+@pytest.mark.parametrize("last", [2, 3], ids=["whole", "stream"])
+def test_last_message_that_is_sent_only_once_the_body_is_received_is_sent(
+    adapter: MakeAdapter, loop_factory: LoopFactory, read: int, last: int
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        if read:
+            environ["wsgi.input"].read(read)
+        return [b"done"] if last == 2 else stream()
+
+    def stream() -> Body:
+        yield b"done"
+        server.sent(2).wait()
+
+    # Hypercorn ends the request in send(), and for that waits until there is room
+    # among what it has received and receive() has not taken.
+    server = HttpServer(
+        *pieces(*[b"x" * 16384] * 30),
+        tells_end=False,
+        method="POST",
+        headers=[length(30 * 16384)],
+    )
+    server.received(25).on_open(server.stall_at(last).open)
+    serve(adapter(app), server, loop_factory)
+    assert server.body == b"done"
+    assert server.received(25).is_open
+
+
 def test_body_read_after_the_first_chunk_is_whole(adapter: MakeAdapter) -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         start(start_response)

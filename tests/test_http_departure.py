@@ -1,12 +1,15 @@
 """The application asks whether its client has left."""
 
 import threading
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from tests.apps import Body, hello, start
+from tests.apps import Body, Stream, hello, start
 from tests.drivers import (
+    CHUNKED,
+    QUIET_S,
     WAIT_S,
     Gate,
     HttpServer,
@@ -23,7 +26,7 @@ from tests.drivers import (
     serve,
     uploading,
 )
-from wsgi_asgi import Limits
+from wsgi_asgi import ClientDisconnected, Limits
 from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._departure import Departure
 
@@ -230,3 +233,38 @@ def test_body_that_goes_on_beyond_its_length_and_the_limit_harms_nobody(
     server = uploading(piece(b"abcde"), piece(b"too much"), header=length(5))
     serve(adapter(app, limits=Limits(body=6)), server)
     assert server.body == b"read"
+
+
+@pytest.mark.parametrize(
+    ("steps", "headers"),
+    [
+        pytest.param([], [], id="none announced"),
+        pytest.param([piece(b"a")], [CHUNKED], id="unread"),
+    ],
+)
+def test_body_first_read_after_the_client_was_heard_to_leave_does_not_wait(
+    adapter: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[Any],
+    headers: list[Any],
+) -> None:
+    monkeypatch.setattr("wsgi_asgi._http.LAST_SEND_S", 0.01)
+    results: list[object] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        def read() -> None:
+            # The server has said that it is over, and nobody listens any more.
+            server.told.wait()
+            listening.wait(QUIET_S)
+            with pytest.raises(ClientDisconnected):
+                results.append(environ["wsgi.input"].read(2))
+            results.append("raised")
+
+        start(start_response)
+        return Stream([b"a", b"b"], at_close=read)
+
+    listening = threading.Event()
+    server = HttpServer(*steps, Gate("more comes"), method="POST", headers=headers)
+    serve(adapter(app, validate=False), server)
+    assert server.body == b"ab"
+    assert results == ["raised"]

@@ -230,7 +230,7 @@ class RequestBody:
         and an application which streams without end would go on for ever. So if
         it does not care for the body, the body is dropped.
         """
-        while not await inlet.room(UNREAD_S):
+        while not (await inlet.room(UNREAD_S) or inlet.complete):
             if self.response_streams and self.is_unread:
                 inlet.drop(
                     IncompleteBody(
@@ -244,10 +244,11 @@ class RequestBody:
     def close(self) -> None:
         """Let no reader wait for more; what has arrived can still be read.
 
-        If nobody has read so far, it is the end of the crossing that tells.
+        The client has left, or the response is complete. From then on `pump` receives
+        without holding back, and drops what comes.
         """
         inlet = self._inlet
-        if inlet and inlet.wanted and not inlet.complete:
+        if inlet and not inlet.complete:
             inlet.end(
                 ClientDisconnected("the client left before the end of its request body")
             )

@@ -269,11 +269,15 @@ class HttpExchange:
             self._final_given = (
                 message.get("more_body") is False or message["type"] in _LAST
             )
+            completes = self._final_given and not (
+                extensions and extensions.trailers_follow
+            )
+            if completes and self._pumping:
+                # Hypercorn does not return before it has got rid of all the body.
+                self._body.close()
             try:
                 await self._send(message)
-                self._final_sent = self._final_given and not (
-                    extensions and extensions.trailers_follow
-                )
+                self._final_sent = completes
             except Exception as error:
                 self._final_given = False
                 if not isinstance(error, OSError):

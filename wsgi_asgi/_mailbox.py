@@ -68,6 +68,8 @@ class Mailbox(Generic[T]):
             self._error = error
             self.complete = True  # last, since `fetch` reads it first
             self._ring()
+            if self._resume:
+                settle(self._resume)  # none of what comes has to wait for room
 
     def _ring(self) -> None:
         if self._bell:
