@@ -10,6 +10,7 @@ processor, where neither is so.
 """
 
 import asyncio
+import gc
 import io
 import os
 import threading
@@ -104,8 +105,11 @@ def _request(make: Callable[[], Any], loop: str, rounds: int, round_s: float) ->
         for _ in range(rounds + 1):  # the first one warms up
             count, seconds = runner.run(run_round(client, CASE.at_a_time, round_s))
             times.append(seconds / count * 1e6)
+            gc.collect()
+            gc.freeze()  # as in the other commands, see `worker`
     if isinstance(app, WsgiToAsgi):
         app.executor.shutdown()  # else its threads would stay for a while
+    gc.unfreeze()
     return median(times[1:])
 
 
