@@ -172,6 +172,33 @@ def test_body_of_declared_length_needs_no_further_message(
     assert server.body == b"hello"
 
 
+@in_each_buffer
+@in_each_split
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_answer_waits_for_the_mark_of_the_end_on_http2(
+    adapter: MakeAdapter, body: bytes, split: Split, buffer: int
+) -> None:
+    marked = Gate("the end of the body is marked")
+    server = HttpServer(
+        *map(piece, split(body)),
+        marked,
+        piece(b"", more=False),
+        method="POST",
+        headers=[length(len(body))],
+        http_version="2",
+    )
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(served))
+            await server.sent(1).stays_shut()
+            marked.open()
+
+    served = adapter(echo, limits=Limits(buffer=buffer))
+    run(main())
+    assert server.body == body
+
+
 def test_body_of_declared_length_zero_needs_no_message(adapter: MakeAdapter) -> None:
     server = uploading(Gate("an empty body comes"), header=length(0))
     serve(adapter(echo), server)

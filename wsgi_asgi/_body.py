@@ -9,6 +9,11 @@ How it travels depends on what the headers say of it:
     Expect: 100-continue  nothing is received before the application reads, as
                           receiving makes the server ask for the body
 
+On HTTP/2 and later the end of a body is a mark of its own, which often follows the last
+byte in another frame. The application gets the last byte with it and not before, since
+servers take a mark that follows the response for an error: Hypercorn drops the
+connection, on trio all of them.
+
 Once it streams, one task owns ``receive()``: it keeps a bounded amount ahead of the
 thread that reads, and after the body listens for the client's leaving.
 
@@ -64,6 +69,8 @@ class RequestBody:
     _length: int | None = None  # as the headers have it
     _size: int | None = None  # if the headers have none, but it was received whole
     _received = 0  # bytes
+    _end_is_marked = False  # so that it comes even where the length is known
+    _kept = b""  # the last bytes of a body, until its end is marked
     _is_unexpected = False  # the headers speak of none, but there may be one
     _expects_continue = False
     _at_end = False  # the server has said that no more comes
@@ -82,7 +89,11 @@ class RequestBody:
     @property
     def is_whole(self) -> bool:
         """Whether nothing of it is missing."""
-        return self._at_end or not self.is_announced or self._received == self._length
+        return (
+            self._at_end
+            or not self.is_announced
+            or (self._received == self._length and not self._end_is_marked)
+        )
 
     def prepare(self, scope: Scope) -> bool:
         """Find out what comes, and how it is to travel.
@@ -107,9 +118,10 @@ class RequestBody:
             self._length = length
             if self._is_over_limit(length):
                 raise self._too_large()
+            self._end_is_marked = scope["http_version"] >= "2"
             if not length:
                 self._input = io.BytesIO()
-                return False
+                return self._end_is_marked
         self.is_announced = True
         if expects_continue:
             self._expects_continue = True
@@ -165,10 +177,12 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
-            more = not self._at_end and (length is None or self._received < length)
+            more = not self._at_end and (
+                length is None or self._received < length or self._awaits_mark()
+            )
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
-            self._stream().feed(body)
+            self._feed(self._stream(), body)
             self._crossing.nudge()  # the pump is needed from the start
         elif length is not None and len(body) < length:
             inlet = self._stream()
@@ -219,9 +233,23 @@ class RequestBody:
                 inlet.end(refusal)
             return
         if inlet and not inlet.complete:
-            inlet.feed(data)
+            self._feed(inlet, data)
             if self._at_end:
                 inlet.end()
+
+    def _feed(self, inlet: Inlet, data: bytes) -> None:
+        data = self._kept + data
+        if self._awaits_mark():
+            self._kept = data
+        else:
+            self._kept = b""
+            inlet.feed(data)
+
+    def _awaits_mark(self) -> bool:
+        """Tell whether all of a body is here but the mark of its end."""
+        return (
+            self._end_is_marked and not self._at_end and self._received == self._length
+        )
 
     async def _make_room(self, inlet: Inlet) -> None:
         """Wait until the thread has read enough, or is not going to.
