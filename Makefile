@@ -3,15 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check lint types docs lowest suite conformance conformance-selftest bench clean
+.PHONY: run test test-rules test-servers check lint types docs lowest suite conformance conformance-selftest bench clean
 
 run: $(READY)  ## the showcase on http://127.0.0.1:8000
 	$(BIN)/uvicorn examples.showcase:app --port 8000 --timeout-graceful-shutdown 1
 
 test: $(READY)  ## all tests, with branch coverage of the package
 	$(BIN)/coverage erase
-	$(BIN)/python -bb -m coverage run -m pytest
+	$(MAKE) --jobs=2 --output-sync=target test-rules test-servers
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Two halves at a time, since tests wait for servers and clocks most of the time.
+test-rules: $(READY)
+	$(BIN)/python -bb -m coverage run --parallel-mode -m pytest -m "not integration"
+
+test-servers: $(READY)
+	$(BIN)/python -bb -m coverage run --parallel-mode -m pytest -m integration
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
