@@ -1464,6 +1464,36 @@ def test_rest_after_any_calls_is_like_one_last_chunk(
     assert sent_by(comparable(messages)) == sent_by(comparable(expected))  # type: ignore[arg-type]  # no errors
 
 
+@PROFILE
+@given(
+    method=METHODS,
+    calls=CALLS,
+    chunks=any_of(*[st.lists(BODIES, max_size=1)] * 3, st.lists(BODIES, max_size=3)),
+    has_length=st.booleans(),
+)
+def test_whole_after_any_calls_is_like_its_chunks_and_the_end(
+    method: str, calls: list[Call], chunks: list[bytes], has_length: bool
+) -> None:
+    response, model = Response(APPLICATION, method), Model(method)
+    if has_length:
+        calls = [start("200 OK", ("Content-Length", f"{len(b''.join(chunks))}"))]
+    for call in calls:
+        outcome(response, call)
+        outcome(model, call)
+    if len(chunks) == 1 and (chunks[0] or method != "HEAD"):
+        model.announce(len(chunks[0]))
+    try:
+        expected = [message for data in chunks for message in model.chunk(data)]
+        expected += model.end()
+    except RuntimeError:
+        with pytest.raises(RuntimeError, match=says()):
+            response.whole(chunks)
+        return
+    assert comparable(response.whole(chunks)) == comparable(expected)
+    assert response.state is State.ENDED
+    assert response.end() == []
+
+
 def check_protocol(method: str, messages: list[Message]) -> None:
     """Check what a strict server would, at whatever message the calls stopped."""
     first, *bodies = messages

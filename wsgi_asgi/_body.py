@@ -22,6 +22,7 @@ All of this but where it says so runs on the event loop.
 
 import io
 import logging
+import threading
 from typing import Any
 
 from wsgi_asgi._bridge import Crossing
@@ -45,6 +46,9 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 # that it has never asked for, and that is longer than the buffer.
 UNREAD_S = 5.0
 
+# Held for the few instructions that open an inlet, by the thread or the task.
+_OPENING = threading.Lock()
+
 
 class RequestBody:
     """A body and its way to the application.
@@ -61,25 +65,45 @@ class RequestBody:
         unsized: It streams, and nobody knows its length.
     """
 
-    is_announced = False
-    response_streams = False
-    refusal: RequestRefused | None = None
-    unsized = False
-    _input: io.BufferedIOBase | None = None  # none where nothing is announced
-    _length: int | None = None  # as the headers have it
-    _size: int | None = None  # if the headers have none, but it was received whole
-    _received = 0  # bytes
-    _end_is_marked = False  # so that it comes even where the length is known
-    _kept = b""  # the last bytes of a body, until its end is marked
-    _is_unexpected = False  # the headers speak of none, but there may be one
-    _expects_continue = False
-    _at_end = False  # the server has said that no more comes
-    _inlet: Inlet | None = None  # where it streams
+    __slots__ = (
+        "_at_end",
+        "_crossing",
+        "_end_is_marked",
+        "_expects_continue",
+        "_inlet",
+        "_input",
+        "_is_unexpected",
+        "_kept",
+        "_length",
+        "_limits",
+        "_receive",
+        "_received",
+        "_size",
+        "is_announced",
+        "refusal",
+        "response_streams",
+        "unsized",
+    )
 
     def __init__(self, crossing: Crossing, receive: Receive, limits: Limits) -> None:
         self._crossing = crossing
         self._receive = receive
         self._limits = limits
+        self.is_announced = False
+        self.response_streams = False
+        self.refusal: RequestRefused | None = None
+        self.unsized = False
+        self._input: io.BufferedIOBase | None = None  # none if nothing is announced
+        self._length: int | None = None  # as the headers have it
+        # If the headers have none, but it was received whole.
+        self._size: int | None = None
+        self._received = 0  # bytes
+        self._end_is_marked = False  # so that it comes even where the length is known
+        self._kept = b""  # the last bytes of a body, until its end is marked
+        self._is_unexpected = False  # the headers speak of none; there may be one
+        self._expects_continue = False
+        self._at_end = False  # the server has said that no more comes
+        self._inlet: Inlet | None = None  # where it streams
 
     @property
     def is_unread(self) -> bool:
@@ -150,11 +174,10 @@ class RequestBody:
         Few such requests are ever asked for one, and then by the application or by
         the pump, whichever is first.
         """
-        if self._inlet is None:
-            new = Inlet(self._crossing, self._limits.buffer)
-            self.__dict__.setdefault("_inlet", new)  # in one step
-        assert self._inlet is not None
-        return self._inlet
+        with _OPENING:
+            if self._inlet is None:
+                self._inlet = Inlet(self._crossing, self._limits.buffer)
+            return self._inlet
 
     def _pull(self) -> bytes:
         return self._open().pull()

@@ -205,31 +205,43 @@ class Crossing:
             for the task, to which the application has passed on what does.
     """
 
-    # Defaults of the class, since to make one is on the way of every request.
-    age = 0
-    abandoned = False
-    deserted = False
-    indispensable = False
-    ended = False
-    error: BaseException | None = None
-    nudged = False
-    running = False
-    streaming = False
-    apart = False
-    over = False
-    _put = 0  # bytes, counted by the thread alone
-    _taken = 0  # bytes, counted by the task alone
-    _sleeping = False
-    _is_patient = True
-    _stalled: Callable[[], bool] | None = None  # what the thread waits for
-    _has_stalled = False  # it had to wait for room, and the task not yet for it
-    _in_hand = 0  # items taken, and not known to be delivered
-    _waiter: Waiter | None = None
-    _bell: Bell | None = None
-    _bells: tuple[Rings, ...] = ()
-    _task: asyncio.Task[None] | None = None
-    _async_tasks: Sequence[asyncio.Task[Any]] = ()
+    # Each request makes one. And before Python 3.12 an attribute that the instance has
+    # is found sooner than a default of its class.
+    __slots__ = (
+        "_async_tasks",
+        "_bell",
+        "_bells",
+        "_bridge",
+        "_context",
+        "_has_stalled",
+        "_in_hand",
+        "_is_patient",
+        "_items",
+        "_on_lost_error",
+        "_put",
+        "_sleeping",
+        "_stalled",
+        "_taken",
+        "_task",
+        "_waiter",
+        "_window",
+        "_work",
+        "abandoned",
+        "age",
+        "apart",
+        "deserted",
+        "ended",
+        "error",
+        "indispensable",
+        "nudged",
+        "over",
+        "port",
+        "running",
+        "streaming",
+    )
+
     _on_lost_error: Callable[[BaseException], object]
+    _task: asyncio.Task[None]
 
     def __init__(
         self, bridge: Bridge, port: Port, work: Callable[[], object], *, buffer: int
@@ -240,6 +252,29 @@ class Crossing:
         self._work = work
         self._context = contextvars.copy_context()
         self._items: deque[Any] = deque()
+        self.age = 0
+        self.abandoned = False
+        self.deserted = False
+        self.indispensable = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.nudged = False
+        self.running = False
+        self.streaming = False
+        self.apart = False
+        self.over = False
+        self._put = 0  # bytes, counted by the thread alone
+        self._taken = 0  # bytes, counted by the task alone
+        self._sleeping = False
+        self._is_patient = True
+        self._stalled: Callable[[], bool] | None = None  # what the thread waits for
+        # It had to wait for room, and the task not yet for it.
+        self._has_stalled = False
+        self._in_hand = 0  # items taken, and not known to be delivered
+        self._waiter: Waiter | None = None
+        self._bell: Bell | None = None
+        self._bells: tuple[Rings, ...] = ()
+        self._async_tasks: Sequence[asyncio.Task[Any]] = ()
 
     # The task's side.
 
@@ -283,10 +318,11 @@ class Crossing:
         # Raised before they leave, see `_is_undelivered`.
         count = self._in_hand = len(self._items)
         next_item = self._items.popleft
+        items: list[Any]
         if count == 2:  # a head and a body, as most responses are
             items = [next_item(), next_item()]
         else:
-            items = [next_item() for _ in range(count)]
+            items = [next_item() for _ in range(count)] if count else []
         if self._stalled:
             self._look_if_stalled()
         return items
@@ -526,12 +562,14 @@ class Crossing:
     def _run_in_context(self) -> None:
         # What asgiref's own threads do: async_to_sync finds the server's loop, and
         # values of asgiref's Local follow from the task into this thread.
-        local = SyncToAsync.threadlocal
-        outer_loop = getattr(local, "main_event_loop", None)
-        local.main_event_loop = self.port.asyncio_loop
-        local.main_event_loop_pid = self.port.pid
+        # All of the thread's at once, since each access to a `local` looks for it.
+        local = SyncToAsync.threadlocal.__dict__
+        outer_loop = local.get("main_event_loop")
+        port = self.port
+        local["main_event_loop"] = port.asyncio_loop
+        local["main_event_loop_pid"] = port.pid
         # Tasks that async_to_sync starts for this thread.
-        local.task_context = self._async_tasks = []
+        local["task_context"] = self._async_tasks = []
         work = self._work
         del self._work  # else a cycle would keep the request
         try:
@@ -541,7 +579,7 @@ class Crossing:
         except asyncio.CancelledError as error:
             self._raise_cancelled(error)
         finally:
-            local.main_event_loop = outer_loop
+            local["main_event_loop"] = outer_loop
 
     def _raise_cancelled(self, error: asyncio.CancelledError) -> NoReturn:
         """Say what it means that asynchronous code below the work was cancelled."""

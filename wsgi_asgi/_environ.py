@@ -13,6 +13,7 @@ is done on the bytes that the client sent.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -35,6 +36,8 @@ __all__ = [
 # as many names as are registered, none longer than registered ones come.
 CACHED_NAMES = 512
 CACHED_NAME_BYTES = 64
+# A server has few of its own, but might believe a proxy.
+CACHED_ADDRESSES = 64
 
 # RFC 9110 5.6.2, less the underscore: "X_Real_IP" and "X-Real-IP" would share a
 # variable, so a client could forge what only a proxy may set (RFC 9110 17.10).
@@ -101,7 +104,8 @@ class Framing(NamedTuple):
 
 UNFRAMED = Framing(None, False, False)
 
-_FRAMING_KEYS = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
+# In lower case, as servers have to give them (ASGI, HTTP connection scope).
+_FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 
 def environ_key(raw_name: bytes) -> str | None:
@@ -237,6 +241,17 @@ def parse_host(host: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else ("", "")
 
 
+@lru_cache(CACHED_ADDRESSES)
+def _address(name: str, port: object) -> tuple[str, str] | None:
+    """Write a server's name and port; None where they are the path of a socket."""
+    digits = str(port)
+    if not name or "/" in name or not digits.isdecimal() or digits == "0":
+        return None
+    if ":" in name and name[0] != "[":
+        name = f"[{name}]"  # RFC 3875 4.1.14
+    return name, digits
+
+
 def _server(
     server: Iterable[Any] | None, scheme: str, host: str | None
 ) -> tuple[str, str]:
@@ -245,14 +260,8 @@ def _server(
     Behind a Unix socket, or where the server does not say, the Host header
     knows best; without one it is the scheme's default port on localhost.
     """
-    if server:
-        name, port = server
-        digits = str(port)
-        # What is no host and port is the path of a socket.
-        if name and "/" not in name and digits.isdecimal() and digits != "0":
-            if ":" in name and name[0] != "[":
-                name = f"[{name}]"  # RFC 3875 4.1.14
-            return name, digits
+    if server and (address := _address(*server)):
+        return address
     name, port = parse_host(host or "")
     return name or "localhost", port or ("443" if scheme == "https" else "80")
 
@@ -286,21 +295,20 @@ def parse_content_length(value: str) -> str:
     return length
 
 
-def find_framing(headers: Iterable[Iterable[bytes]]) -> Framing:
+def find_framing(headers: Iterable[tuple[bytes, bytes]]) -> Framing:
     """Find out what the headers of a request say of its body.
 
     Raises:
         RequestRefused: As `parse_content_length` does.
     """
-    found = [
-        (key, raw_value.decode("latin-1"))
-        for raw_name, raw_value in headers
-        if (key := _KEYS[raw_name]) in _FRAMING_KEYS
-    ]
+    found: list[tuple[bytes, str]] = []
+    for name, value in headers:
+        if name in _FRAMING_NAMES:
+            found.append((name, value.decode("latin-1")))
     if not found:
         return UNFRAMED
-    lengths = [value for key, value in found if key == "CONTENT_LENGTH"]
-    is_coded = any(key == "HTTP_TRANSFER_ENCODING" for key, _ in found)
+    lengths = [value for name, value in found if name == b"content-length"]
+    is_coded = any(name == b"transfer-encoding" for name, _ in found)
     return Framing(
         # The coding delimits the body; a length beside it is a lie or a smuggling
         # attempt (RFC 9112 6.3).
@@ -309,8 +317,8 @@ def find_framing(headers: Iterable[Iterable[bytes]]) -> Framing:
         else None,
         is_coded,
         any(
-            key == "HTTP_EXPECT" and value.lower() == "100-continue"
-            for key, value in found
+            name == b"expect" and value.lower() == "100-continue"
+            for name, value in found
         ),
     )
 

@@ -115,17 +115,9 @@ def _is_worth_caching(cache: Sized, text: str) -> bool:
     )
 
 
-class _HeaderCache(dict[tuple[str, str], tuple[bytes, bytes]]):
-    def __missing__(self, pair: tuple[str, str]) -> tuple[bytes, bytes]:
-        header = encode_header(pair)
-        if header[0] in _STEADY_HEADERS and _is_worth_caching(self, pair[1]):
-            self[pair] = header
-        return header
-
-
 STATUSES = _StatusCache()
 NAMES = _NameCache()
-HEADERS = _HeaderCache()
+HEADERS: dict[object, tuple[bytes, bytes]] = {}
 
 
 def encode_header(pair: object) -> tuple[bytes, bytes]:
@@ -150,18 +142,28 @@ def encode_header(pair: object) -> tuple[bytes, bytes]:
     name, value = pair
     if not (isinstance(name, str) and isinstance(value, str)):
         raise TypeError(f"header name and value must be str: {pair!r}")
+    if name == "Content-Length" and value.isdecimal() and value.isascii():
+        # Nearly every response has one, and few the same as another.
+        return b"content-length", value.encode()
     raw_name = NAMES[name]
     # What is wrong is shown without the rest, which may be a secret. And
     # isprintable() is asked first as it is quick, and true for nearly all values.
     if not value.isprintable() and (control := _VALUE_CONTROLS.search(value)):
         raise ValueError(f"header {name!r} holds a control character: {control[0]!r}")
     try:
-        return raw_name, value.encode("latin-1").strip(b" \t")
+        header = raw_name, value.encode("latin-1").strip(b" \t")
     except UnicodeEncodeError as error:
         foreign = value[error.start : error.end]
         raise ValueError(
             f"header {name!r} holds text outside Latin-1: {foreign!r}"
         ) from None
+    if (
+        raw_name in _STEADY_HEADERS
+        and type(pair) is tuple
+        and _is_worth_caching(HEADERS, value)
+    ):
+        HEADERS[pair] = header
+    return header
 
 
 def encode_field(pair: object) -> tuple[bytes, bytes]:

@@ -102,17 +102,25 @@ class HttpExchange:
         send: The server's; awaited by the task that runs the exchange.
     """
 
-    # Defaults of the class, since to make one is on the way of every request.
-    _pumping = False  # another task owns receive()
-    _pending: Sequence[Message] = ()  # taken, and kept until the pump runs
-    _final_given = False  # the message that completes the response was given to send()
-    _final_sent = False  # and send() has returned
-    _send_error: Exception | None = None
-    _streams = False  # a part of the response was put out before its end
-    _file: FilePart | None = None  # the rest of the response, which the task sends
-    _after_file: Sequence[Message] = ()  # but for these
-    _extensions: Extensions | None = None  # if early hints or trailers are offered
-    _closed = False  # the application is done
+    __slots__ = (
+        "_after_file",
+        "_body",
+        "_closed",
+        "_crossing",
+        "_extensions",
+        "_file",
+        "_final_given",
+        "_final_sent",
+        "_pending",
+        "_pumping",
+        "_receive",
+        "_response",
+        "_scope",
+        "_send",
+        "_send_error",
+        "_settings",
+        "_streams",
+    )
 
     def __init__(
         self, settings: HttpSettings, scope: Scope, receive: Receive, send: Send
@@ -122,6 +130,17 @@ class HttpExchange:
         self._receive = receive
         self._send = send
         self._response = Response(settings.name, scope["method"])
+        self._pumping = False  # another task owns receive()
+        self._pending: Sequence[Message] = ()  # taken, and kept until the pump runs
+        # The message that completes the response was given to send() ...
+        self._final_given = False
+        self._final_sent = False  # ... which has returned
+        self._send_error: Exception | None = None
+        self._streams = False  # a part of the response was put out before its end
+        self._file: FilePart | None = None  # the rest of it, which the task sends
+        self._after_file: Sequence[Message] = ()  # but for these
+        self._extensions: Extensions | None = None  # those that the server offers
+        self._closed = False  # the application is done
 
     # On the event loop.
 
@@ -323,8 +342,11 @@ class HttpExchange:
         gone = self._crossing.abandoned
         settings.disconnected += gone
         error = self._crossing.take_error()
+        if error is None:
+            settings.completed += not gone
+            return None
         try:
-            if error is None or (_is_disconnect(error) and (gone or self._final_sent)):
+            if _is_disconnect(error) and (gone or self._final_sent):
                 settings.completed += not gone
                 return None
             if isinstance(error, RequestRefused) and not self._response.is_out:
@@ -425,7 +447,7 @@ class HttpExchange:
         if crossing.abandoned:
             crossing.check()
         if type(iterable) is list or type(iterable) is tuple:
-            self._put_whole(iterable)
+            crossing.put_last(response.whole(iterable))
             return
         if isinstance(iterable, str | bytes) or not (
             hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")
@@ -448,20 +470,6 @@ class HttpExchange:
                 crossing.check()
         if messages := response.end():
             self._put(messages)
-
-    def _put_whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> None:
-        """Put out a body that is all there, so that its length is known."""
-        response = self._response
-        messages: list[Message] = []
-        if len(chunks) == 1 and type(chunks[0]) is bytes:
-            response.announce(len(chunks[0]))
-            messages = response.chunk(chunks[0])
-        else:
-            for chunk in chunks:
-                messages += response.chunk(chunk)
-        if response.state is not ENDED:
-            messages += response.end()
-        self._crossing.put_last(messages)
 
     def _put_file(self, file: FilePart) -> None:
         """Put out a short file, have the server send one, or leave it to the task.

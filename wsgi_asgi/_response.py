@@ -25,6 +25,7 @@ later, up to the end of its body.
 from collections.abc import Iterable
 from enum import Enum
 
+from wsgi_asgi._chunks import body_message
 from wsgi_asgi._fields import (
     CONNECTION_HEADERS,
     HEADERS,
@@ -147,11 +148,7 @@ def plain_text(
                 *((NAMES[name], value.encode("latin-1")) for name, value in headers),
             ],
         },
-        {
-            "type": "http.response.body",
-            "body": b"" if head else body,
-            "more_body": False,
-        },
+        body_message(b"" if head else body, more=False),
     ]
 
 
@@ -355,7 +352,7 @@ class Response:
         for pair in headers:
             try:
                 try:
-                    header = HEADERS[pair]
+                    header = HEADERS.get(pair) or encode_header(pair)
                 except TypeError:
                     # No key of a dict, which a good pair may be: a list is none.
                     header = encode_header(pair)
@@ -446,16 +443,40 @@ class Response:
             self._left -= len(data)
             if not self._left:
                 self.state = self._after_body
-        messages.append(
-            {
-                "type": "http.response.body",
-                "body": data,
-                "more_body": self.state is OPEN,
-            }
-        )
+        messages.append(body_message(data, more=self.state is OPEN))
         if self.is_cut:
             messages += self.end()
         return messages
+
+    def whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> list[Message]:
+        """Take all of a body at once, so that its length is known, and end it.
+
+        Returns:
+            What is to be sent.
+
+        Raises:
+            RuntimeError: As `chunk` and `end` do.
+            TypeError: A chunk is not bytes.
+        """
+        if len(chunks) == 1 and type(data := chunks[0]) is bytes:
+            size = len(data)
+            if (
+                size
+                and self.state is READY
+                and (size == self._left or not self._has_length)
+                and not (self._no_body or self._trailers)
+            ):
+                # What most responses are, and the same as all that is below.
+                self._left = 0
+                self.state = ENDED
+                if not self._has_length:
+                    self._headers.append((b"content-length", b"%d" % size))
+                return [self._start_message(), body_message(data, more=False)]
+            self.announce(size)
+        messages: list[Message] = []
+        for chunk in chunks:
+            messages += self.chunk(chunk)
+        return messages + self.end()
 
     def passes(self, data: object) -> int:
         """Take a chunk that may go out as it is, with more to follow.
@@ -527,9 +548,7 @@ class Response:
             self.announce(0)
             messages.append(self._start_message())
         if self.state is not TRAILING:
-            messages.append(
-                {"type": "http.response.body", "body": b"", "more_body": False}
-            )
+            messages.append(body_message(b"", more=False))
         self.state = state
         if self._trailers and self._after_body is TRAILING:
             messages.append(
