@@ -29,7 +29,6 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -251,7 +250,7 @@ class Crossing:
         self._window = buffer
         self._work = work
         self._context = contextvars.copy_context()
-        self._items: deque[Any] = deque()
+        self._items: list[Any] = []
         self.age = 0
         self.abandoned = False
         self.deserted = False
@@ -317,12 +316,11 @@ class Crossing:
         """
         # Raised before they leave, see `_is_undelivered`.
         count = self._in_hand = len(self._items)
-        next_item = self._items.popleft
-        items: list[Any]
-        if count == 2:  # a head and a body, as most responses are
-            items = [next_item(), next_item()]
-        else:
-            items = [next_item() for _ in range(count)] if count else []
+        items: list[Any] = []
+        if count:
+            # Each of these is one step, between which the thread may append.
+            items = self._items[:count]
+            del self._items[:count]
         if self._stalled:
             self._look_if_stalled()
         return items
