@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-from benchmarks.applications import application
+from benchmarks.applications import HELLO, application
 from benchmarks.bodies import PIECE_BYTES
 from benchmarks.cases import CASES, make_scope
 from benchmarks.client import Client, run_round
@@ -31,6 +31,7 @@ from benchmarks.worker import loop_factory
 from wsgi_asgi import WsgiToAsgi
 from wsgi_asgi._input import BodyStream
 from wsgi_asgi._pool import Bell
+from wsgi_asgi._response import Response
 
 __all__ = ["show_parts"]
 
@@ -64,12 +65,16 @@ def show_parts(*, rounds: int = ROUNDS, round_s: float = ROUND_S) -> str:
         with _only_on(processors):
             times = [_request(make, loop, rounds, round_s) for loop in LOOPS]
         lines.append(_row(f"a request, {name}", *times))
-    for name, measure in (
-        ("an environ", _environ),
-        ("to wake a thread, and to be woken by it", _wake_ups),
-        ("to read 64 KiB from `wsgi.input`", _reads),
+    for name, measure, processors in (
+        ("an environ", _environ, anywhere),
+        ("a response, from start_response() to messages", _responses, anywhere),
+        ("to wake a thread, and to be woken by it", _wake_ups, anywhere),
+        ("the same, both on one processor", _wake_ups, one),
+        ("to read 64 KiB from `wsgi.input`", _reads, anywhere),
     ):
-        lines.append(_row(name, median(measure(round_s) for _ in range(rounds))))
+        with _only_on(processors):
+            times = [measure(round_s) for _ in range(rounds)]
+        lines.append(_row(name, median(times)))
     return "\n".join(lines) + "\n"
 
 
@@ -116,6 +121,17 @@ def _request(make: Callable[[], Any], loop: str, rounds: int, round_s: float) ->
 def _environ(round_s: float) -> float:
     count, seconds = count_environs(make_builder(OURS), make_scope(CASE), round_s)
     return seconds / count * 1e6
+
+
+def _responses(round_s: float) -> float:
+    headers = [("Content-Type", "text/plain"), ("Content-Length", f"{len(HELLO)}")]
+
+    def once() -> None:
+        response = Response("application", "GET")
+        response.start("200 OK", headers)
+        response.whole([HELLO])
+
+    return _mean(once, round_s)
 
 
 def _wake_ups(round_s: float) -> float:

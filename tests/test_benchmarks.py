@@ -507,7 +507,7 @@ def test_a_run_without_wrk_says_so(
 def test_parts_of_a_request_are_all_measured() -> None:
     head, _, *rows = show_parts(rounds=1, round_s=0.01).splitlines()
     assert head == "| microseconds | asyncio | uvloop |"
-    assert len(rows) == 9
+    assert len(rows) == 11
     for row in rows:
         _, _, *cells, _ = (cell.strip() for cell in row.split("|"))
         assert float(cells[0]) > 0
