@@ -471,7 +471,14 @@ class Response:
                 self.state = ENDED
                 if not self._has_length:
                     self._headers.append((b"content-length", b"%d" % size))
-                return [self._start_message(), body_message(data, more=False)]
+                return [
+                    {
+                        "type": "http.response.start",
+                        "status": self.status,
+                        "headers": self._headers,
+                    },
+                    {"type": "http.response.body", "body": data, "more_body": False},
+                ]
             self.announce(size)
         messages: list[Message] = []
         for chunk in chunks:
