@@ -40,7 +40,8 @@ from tests.drivers import (
     uploading,
 )
 from wsgi_asgi import Limits
-from wsgi_asgi._bridge import MAX_ITEMS, WINDOW_BYTES
+from wsgi_asgi._bridge import MAX_ITEMS
+from wsgi_asgi._mailbox import LIMIT_BYTES
 
 LINES = b"one\ntwo\r\n\nthree\x85 and\x0b a \0 half"
 
@@ -367,7 +368,7 @@ def test_body_read_in_blocks_is_never_received_far_ahead(
     # Beside the window, which grows as the application is as fast as the server, there
     # are the message that passes its limit, the one that the application is reading,
     # the one that is awaited, and a file's buffer.
-    assert most <= WINDOW_BYTES + 3 * size + 8192
+    assert most <= LIMIT_BYTES + 3 * size + 8192
 
 
 def test_body_read_slowly_is_never_received_beyond_the_buffer(

@@ -15,6 +15,7 @@ from tests.drivers import (
     HttpServer,
     LoopFactory,
     MakeAdapter,
+    Message,
     on_each_loop,
     run,
     serve,
@@ -131,6 +132,32 @@ def test_chunks_made_while_the_client_stalls_arrive_in_order(
     assert server.body == b"".join(chunks)
     # Small ones are joined, since a message each would cost more than the copy.
     assert len(server.messages) < len(chunks)
+
+
+def test_chunk_that_was_sent_is_not_kept_while_others_wait(
+    adapter: MakeAdapter,
+) -> None:
+    references: list[int] = []
+
+    class Counting(HttpServer):
+        def _after_send(self, message: Message) -> None:
+            super()._after_send(message)
+            # The one before this may still be at hand.
+            before = self.of_type("body")[:-2]
+            references.extend(sys.getrefcount(message["body"]) for message in before)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        for number in range(8):
+            yield bytes([number]) * 20_000
+        made.open()
+
+    server = Counting()
+    made = server.stall_at(2)
+    serve(adapter(app, limits=Limits(buffer=1_000_000)), server)
+    assert len(server.body) == 8 * 20_000
+    # One is the server's, and one the call that counts them.
+    assert set(references) == {2}
 
 
 @pytest.mark.parametrize(

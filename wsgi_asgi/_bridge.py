@@ -57,10 +57,10 @@ T = TypeVar("T")
 LIVENESS_S = 0.5
 # Items that may wait beside the byte limit: each costs memory of its own.
 MAX_ITEMS = 1024
-# One hand-over takes some 20 microseconds, and a chunk of 64 KiB a tenth of that. So
+# One hand-over takes some 60 microseconds, and a chunk of 64 KiB a tenth of that. So
 # where both sides are so fast that the one always waits for the other, the bytes
 # between them may become more, up to this.
-WINDOW_BYTES = 1 << 20
+WINDOW_BYTES = 2 << 20
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
 
@@ -75,13 +75,17 @@ class Rings(Protocol):
         """Wake that thread."""
 
 
-def wider(window: int) -> int:
+def wider(window: int, most: int) -> int:
     """Give the next window of two sides that keep each other waiting.
 
-    >>> wider(65536), wider(WINDOW_BYTES), wider(2 * WINDOW_BYTES)
+    Args:
+        window: Bytes.
+        most: Bytes up to which it grows; it stays if it is more.
+
+    >>> wider(65536, 1048576), wider(1048576, 1048576), wider(2097152, 1048576)
     (131072, 1048576, 2097152)
     """
-    return max(window, min(2 * window, WINDOW_BYTES))
+    return max(window, min(2 * window, most))
 
 
 class Bridge:
@@ -455,7 +459,7 @@ class Crossing:
         if self._has_stalled:
             # Each has waited for the other: the window is what holds them up.
             self._has_stalled = False
-            self._window = wider(self._window)
+            self._window = wider(self._window, WINDOW_BYTES)
 
     def interject(self, item: Any) -> None:
         """Give one item to the task at once, by any thread; it does not count as bytes.

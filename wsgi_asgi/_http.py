@@ -10,7 +10,7 @@ for the client's leaving, which most servers tell in no other way.
 import io
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -131,14 +131,14 @@ class HttpExchange:
         self._send = send
         self._response = Response(settings.name, scope["method"])
         self._pumping = False  # another task owns receive()
-        self._pending: Sequence[Message] = ()  # taken, and kept until the pump runs
+        self._pending: list[Message] = []  # taken, and kept until the pump runs
         # The message that completes the response was given to send() ...
         self._final_given = False
         self._final_sent = False  # ... which has returned
         self._send_error: Exception | None = None
         self._streams = False  # a part of the response was put out before its end
         self._file: FilePart | None = None  # the rest of it, which the task sends
-        self._after_file: Sequence[Message] = ()  # but for these
+        self._after_file: list[Message] = []  # but for these
         self._extensions: Extensions | None = None  # those that the server offers
         self._closed = False  # the application is done
 
@@ -227,7 +227,7 @@ class HttpExchange:
                 if wants_watch and not self._pumping:
                     self._pending = messages
                     return False  # from now on the client's leaving matters
-                self._pending = ()
+                self._pending = []
                 await self._send_all(messages)
                 if ended and not (self._file or self._pumping):
                     return True
@@ -275,10 +275,13 @@ class HttpExchange:
         await self._crossing.port.pause(0)
         return file
 
-    async def _send_all(self, messages: Sequence[Message]) -> None:
+    async def _send_all(self, messages: list[Message]) -> None:
+        """Send messages, and empty the list: what was sent is not to be kept."""
         crossing = self._crossing
         extensions = self._extensions
-        for message in messages:
+        messages.reverse()
+        while messages:
+            message = messages.pop()
             if crossing.abandoned:
                 return
             if extensions and not extensions.admits(message):

@@ -14,8 +14,8 @@ class Limits:
             a declared length up to this is received before a thread is taken;
             longer ones are read ahead by this much. A response runs ahead of
             its client by this much and the chunk in hand. Where client and
-            application are so quick that each waits for the other, both grow
-            to at most 1 MiB.
+            application are so quick that each waits for the other, the former
+            grows to at most 1 MiB and the latter to 2 MiB.
         body: Bytes of the longest request body that is accepted; a longer one
             gets 413. `None` accepts any.
         streams: How many streaming responses, beside the quick requests that

@@ -13,13 +13,17 @@ from collections import deque
 from functools import partial
 from typing import Generic, TypeVar
 
-from wsgi_asgi._bridge import MAX_ITEMS, Crossing, Rings, wider
+from wsgi_asgi._bridge import MAX_ITEMS, WINDOW_BYTES, Crossing, Rings, wider
 from wsgi_asgi._pool import Bell
 from wsgi_asgi._port import Waiter, settle
 
 __all__ = ["Inlet", "Mailbox"]
 
 T = TypeVar("T")
+
+# To where the limit grows. Servers hold about as much again of what comes in, so it is
+# half of what may go out.
+LIMIT_BYTES = WINDOW_BYTES // 2
 
 
 class Mailbox(Generic[T]):
@@ -147,7 +151,7 @@ class Mailbox(Generic[T]):
             if self._has_stalled:
                 # Each has waited for the other: the limit is what holds them up.
                 self._has_stalled = False
-                self._limit = wider(self._limit)
+                self._limit = wider(self._limit, LIMIT_BYTES)
             if self._bell is None:
                 self._bell = crossing.new_bell()  # and look again: the task sees it now
             elif deadline is None:
