@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import ModuleType
@@ -609,6 +610,42 @@ def test_websocket_send_waits_for_a_slow_client(raw: MakeAdapter) -> None:
 
     run(main())
     assert len(server.data) == 10
+
+
+def test_websocket_that_never_waits_lets_other_tasks_have_their_turn(
+    raw: MakeAdapter,
+) -> None:
+    total, put, sends = 100, 0, 0
+    between: list[int] = []
+
+    class Busy(WebSocketServer):
+        def _after_send(self, message: Message) -> None:
+            nonlocal sends
+            super()._after_send(message)
+            sends += 1
+            # The application is always ahead, so there is nothing to wait for.
+            while self.data and put < min(len(self.data) + 1, total):
+                time.sleep(0.0001)
+
+    def flood(websocket: Any) -> None:
+        nonlocal put
+        for _ in range(total):
+            websocket.send("x" * 5000)
+            put += 1
+
+    async def main() -> None:
+        nonlocal sends
+        task = asyncio.create_task(server.run(served))
+        while not task.done():
+            between.append(sends)
+            sends = 0
+            await asyncio.sleep(0)
+
+    server = Busy()
+    served = raw(talking(flood), limits=Limits(buffer=50_000))
+    run(main())
+    assert len(server.data) == total
+    assert max(between) < total // 2
 
 
 @pytest.mark.parametrize("how", ["by a close", "at once"])

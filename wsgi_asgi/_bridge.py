@@ -329,6 +329,11 @@ class Crossing:
             self._look_if_stalled()
         return items
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._items)
+
     async def wait(self) -> None:
         """Wait until there is something to take, the end, or a nudge."""
         while not (self._items or self.ended or self.nudged):

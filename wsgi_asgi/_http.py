@@ -231,6 +231,9 @@ class HttpExchange:
                 await self._send_all(messages)
                 if ended and not (self._file or self._pumping):
                     return True
+                if crossing.has_more:
+                    # Sending need not have waited for anything, see `_send_block`.
+                    await crossing.port.pause(0)
             elif ended:
                 if not self._file:
                     return True

@@ -205,6 +205,10 @@ class WebSocketExchange:
                     await self._send_one(message)
                 finally:
                     crossing.taken(size)
+            if crossing.has_more:
+                # Sending need not have waited for anything, and the other tasks,
+                # among them the pump, must have their turn.
+                await crossing.port.pause(0)
             ended = crossing.ended  # read first: after it nothing is put out
             if items := crossing.take():
                 pending.extend(items)
