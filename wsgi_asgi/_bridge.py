@@ -82,10 +82,10 @@ def wider(window: int, most: int) -> int:
         window: Bytes.
         most: Bytes up to which it grows; it stays if it is more.
 
-    >>> wider(65536, 1048576), wider(1048576, 1048576), wider(2097152, 1048576)
-    (131072, 1048576, 2097152)
+    >>> wider(65536, 1048576), wider(524288, 1048576), wider(2097152, 1048576)
+    (262144, 1048576, 2097152)
     """
-    return max(window, min(2 * window, most))
+    return max(window, min(4 * window, most))
 
 
 class Bridge:
