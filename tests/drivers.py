@@ -785,6 +785,18 @@ async def others_end() -> None:
         await asyncio.wait(others, timeout=WAIT_S)
 
 
+async def most_sent_in_a_turn(server: Server, app: Any) -> int:
+    """Serve, and say how many messages were sent while no other task could run."""
+    task = asyncio.create_task(server.run(app))
+    most = before = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        most = max(most, len(server.messages) - before)
+        before = len(server.messages)
+    await task
+    return most
+
+
 def serve(
     app: ASGIApp, server: Server, loop_factory: LoopFactory | None = None
 ) -> None:

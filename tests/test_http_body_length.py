@@ -93,6 +93,17 @@ def test_body_unannounced_is_received_when_it_is_read(
     assert server.body == b"abc"
 
 
+@in_each_split
+def test_body_announced_in_other_letters_is_received_when_it_is_read(
+    adapter: MakeAdapter, split: Split
+) -> None:
+    # Servers have to give names in lower case, but clients in process may not.
+    headers = [(b"Content-Length", b"3"), (b"Expect", b"100-continue")]
+    server = HttpServer(*pieces(*split(b"abc")), method="POST", headers=headers)
+    serve(adapter(echo), server)
+    assert server.body == b"abc"
+
+
 def test_body_unannounced_and_unread_is_not_received(adapter: MakeAdapter) -> None:
     server = HttpServer(*pieces(b"abc"), method="POST")
     serve(adapter(hello, validate=False), server)
