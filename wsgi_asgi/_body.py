@@ -28,7 +28,7 @@ from typing import Any
 from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
-from wsgi_asgi._input import BodyStream, LazyStream
+from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
 from wsgi_asgi._types import Message, Receive, Scope
@@ -307,7 +307,7 @@ class RequestBody:
     def _stream(self) -> Inlet:
         length = self._length
         inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
-        self._input = io.BufferedReader(BodyStream(inlet.pull, length))
+        self._input = BodyReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
 
