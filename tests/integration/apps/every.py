@@ -7,7 +7,15 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.integration.apps import files, flask_app, journal, mounted, others, plain
+from tests.integration.apps import (
+    decimals,
+    files,
+    flask_app,
+    journal,
+    mounted,
+    others,
+    plain,
+)
 from tests.integration.apps.context import ContextMiddleware
 from tests.integration.apps.django_project import wsgi as django_app
 
@@ -26,6 +34,9 @@ ADAPTERS = {
     "bottle-files": files.bottle_app,
     "pyramid-files": files.pyramid_app,
     "whitenoise-files": files.whitenoise_app,
+    "decimals": decimals.own_pool,
+    "decimals-executor": decimals.executor,
+    "decimals-thread-sensitive": decimals.thread_sensitive,
 }
 APPS: dict[str, ASGIApp] = {
     **ADAPTERS,
