@@ -10,7 +10,10 @@ from contextvars import ContextVar, Token
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import anyio
+import anyio.lowlevel
 import pytest
+import sniffio
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 
@@ -287,22 +290,6 @@ def test_decimal_context_of_a_request_is_that_of_its_asynchronous_code(
     assert server.body == b"3 4 "
 
 
-@in_each_executor
-def test_decimal_is_not_imported_for_a_request(
-    adapter: MakeAdapter, make_options: MakeOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "decimal")
-    server = HttpServer()
-
-    async def main() -> None:
-        variable.set("set")
-        await server.run(adapter(hello, **make_options()))
-
-    run(main())
-    assert server.body == b"Hello"
-    assert "decimal" not in sys.modules
-
-
 class Filters:
     """As the standard library has them in a context variable, since Python 3.14."""
 
@@ -345,6 +332,56 @@ def test_warnings_context_is_a_copy_of_the_loops_unless_that_is_the_global_one(
         run(main())
     assert server.body == b"mine"
     assert of_loop.names == kept
+
+
+# What is true of the loop's thread only.
+
+
+@in_each_executor
+def test_loop_of_anyio_is_run_by_an_application_below_a_loop_of_anyio(
+    adapter: MakeAdapter, make_options: MakeOptions
+) -> None:
+    async def view() -> str:
+        await anyio.lowlevel.checkpoint()
+        return sniffio.current_async_library()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        with pytest.raises(sniffio.AsyncLibraryNotFoundError):
+            sniffio.current_async_library()
+        found = [anyio.run(view), anyio.run(view, backend="trio")]
+        found.append(async_to_sync(view)())
+        start(start_response)
+        return [",".join(found).encode()]
+
+    served = adapter(app, **make_options())
+    server = HttpServer()
+
+    async def main() -> str:
+        await server.run(served)
+        return sniffio.current_async_library()
+
+    assert anyio.run(main) == "asyncio"
+    assert server.body == b"asyncio,trio,asyncio"
+
+
+@in_each_executor
+@pytest.mark.parametrize("module", ["decimal", "sniffio"])
+def test_module_that_is_not_used_is_not_imported_for_a_request(
+    adapter: MakeAdapter,
+    make_options: MakeOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+) -> None:
+    monkeypatch.delitem(sys.modules, module)
+    server = HttpServer()
+
+    async def main() -> None:
+        variable.set("set")
+        await server.run(adapter(hello, **make_options()))
+
+    run(main())
+    assert server.body == b"Hello"
+    assert module not in sys.modules
 
 
 # asgiref.

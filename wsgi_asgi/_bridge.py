@@ -36,7 +36,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from wsgi_asgi._context import unshare
+from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import ClientDisconnected, raisable
 from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
 from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
@@ -583,7 +583,7 @@ class Crossing:
         try:
             if self._context:
                 restore_context(self._context)
-                unshare(self._context)
+                make_own(self._context)
             work()
         except asyncio.CancelledError as error:
             self._raise_cancelled(error)
@@ -618,7 +618,7 @@ class Crossing:
         if not self.abandoned or self.indispensable:
             self.running = True
             self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
-            unshare(contextvars.copy_context())
+            make_own(contextvars.copy_context())
             work = self._work
             del self._work
             try:
