@@ -5,7 +5,7 @@ A header, since nothing of the scope may change on the way: the path least of al
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.integration.apps import (
     decimals,
@@ -86,10 +86,4 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     key = headers.get("x-key", "")
     if key:
         journal.note(key, "arrived")
-
-    async def note_and_send(message: Message) -> None:
-        if message["type"] == "http.response.pathsend":
-            journal.note(key, "pathsend")
-        await send(message)
-
-    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, note_and_send)
+    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, send)
