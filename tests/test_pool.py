@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import runpy
 import select
 import signal
@@ -304,20 +305,44 @@ def test_jobs_that_block_get_as_many_threads_as_are_permitted(
     assert crowd.most == threads
 
 
-def when_waiting(
-    monkeypatch: pytest.MonkeyPatch, name: str, react: Callable[[Bell], bool]
+def test_threads_of_pools_that_run_at_once_have_names_of_their_own(
+    make_pool: MakePool,
 ) -> None:
-    """Have something happen in threads of a name before they wait for a bell.
+    crowd = Crowd()
+    pools = [make_pool(3), make_pool(3)]
+    for pool in pools:
+        for _ in range(3):
+            pool.execute(crowd.job)
+    apart = DedicatedThreads(2)
+    for _ in range(2):
+        assert apart.execute(crowd.job)
+    crowd.wait_inside(8)
+    names = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("wsgi")
+    ]
+    crowd.let_go()
+    crowd.wait_left(8)
+    assert len(set(names)) == len(names)
+    kinds = Counter(re.sub(r"-\d+$", "-#", name) for name in names)
+    assert kinds == {"wsgi-#": 6, "wsgi-injector-#": 2, "wsgi-dedicated-#": 2}
+
+
+def when_waiting(
+    monkeypatch: pytest.MonkeyPatch, kind: str, react: Callable[[Bell], bool]
+) -> None:
+    """Have something happen in threads of a kind before they wait for a bell.
 
     Args:
         monkeypatch: Ends it with the test.
-        name: The threads.
+        kind: The threads, by their name without its number.
         react: Does it; True makes the wait end at once, as if in vain.
     """
     wait = Bell.wait
 
     def react_and_wait(bell: Bell, timeout: float = -1) -> bool:
-        if threading.current_thread().name == name and react(bell):
+        if threading.current_thread().name.rpartition("-")[0] == kind and react(bell):
             return False
         return wait(bell, timeout)
 

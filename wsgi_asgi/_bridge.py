@@ -36,6 +36,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
+from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import ClientDisconnected, raisable
 from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
@@ -840,6 +841,7 @@ class Crossing:
         try:
             if self._context:
                 restore_context(self._context)
+                make_own(self._context)
             work()
         except asyncio.CancelledError as error:
             self._raise_cancelled(error)
@@ -883,6 +885,7 @@ class Crossing:
         self.on_drop = None
         self.running = True
         self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
+        make_own(contextvars.copy_context())
         try:
             try:
                 work()

@@ -55,12 +55,6 @@ DROPPED_LOG_S = 1.0
 # made the number up, and others took it over.
 CLIENT_CLOSED_REQUEST = 499
 
-# The extension by which a server sends a file itself, and its message.
-PATHSEND = "http.response.pathsend"
-
-# Messages that complete a response and are no chunk of its body.
-_LAST = frozenset({PATHSEND, TRAILERS})
-
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
 _CUT = "a response body was cut, since it was longer than its Content-Length"
@@ -343,7 +337,7 @@ class HttpExchange:
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
             self._final_given = (
-                message.get("more_body") is False or message["type"] in _LAST
+                message.get("more_body") is False or message["type"] == TRAILERS
             )
             if not self._start_given:
                 self._start_given = message["type"] == "http.response.start"
@@ -577,36 +571,21 @@ class HttpExchange:
             self._put(messages)
 
     def _put_file(self, file: FilePart) -> None:
-        """Put out a short file, have the server send one, or leave it to the task.
+        """Put out a short file, or leave a long one to the task.
 
         The wrapped file is closed already, and with it perhaps removed.
         """
-        is_first = not self._response.is_out
         messages, count = self._response.rest(file.left)
         trailers = self._response.end()
-        is_whole = is_first and count == file.left and not trailers
         if not count:
             pass
         elif count <= self._settings.limits.buffer:
             messages += [body_message(file.read_all(count), more=False), *trailers]
-        elif is_whole and (path := self._path(file)):
-            messages.append({"type": PATHSEND, "path": path})
         else:
             file.left = count
             self._after_file = trailers
             self._file = file
         self._crossing.put_last(messages)
-
-    def _path(self, file: FilePart) -> str | None:
-        """Give the path by which the server can send the whole of a file, if any."""
-        scope = self._scope
-        if self._response.status != 200 or PATHSEND not in (
-            scope.get("extensions") or ()
-        ):
-            return None
-        # Granian sends all that a file has by then. HTTP/1 cuts what has been added
-        # since the length was announced; on HTTP/2 it breaks the response.
-        return file.path() if scope["http_version"] < "2" else None
 
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]

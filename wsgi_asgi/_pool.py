@@ -29,14 +29,15 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bell", "DedicatedThreads", "ThreadPool"]
+__all__ = ["Bell", "DedicatedThreads", "ThreadPool", "numbered"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,14 @@ WATCHFUL_S = 0.1
 IDLE_S = 30.0
 # How long retiring waits for threads that may be on their way out.
 RETIRE_S = 0.1
+
+# How many threads of each kind the process has had.
+_numbers: defaultdict[str, "count[int]"] = defaultdict(lambda: count(1))
+
+
+def numbered(kind: str) -> str:
+    """Name a thread so that logs and profilers tell it from others of its kind."""
+    return f"{kind}-{next(_numbers[kind])}"
 
 
 class Bell:
@@ -281,7 +290,9 @@ class ThreadPool(Executor):
         if self._parked:
             self._parked.pop().ring()
         else:
-            thread = threading.Thread(target=self._work, name="wsgi", daemon=True)
+            thread = threading.Thread(
+                target=self._work, name=numbered("wsgi"), daemon=True
+            )
             self._threads.add(thread)
             try:
                 thread.start()
@@ -301,7 +312,7 @@ class ThreadPool(Executor):
         """Have the injector look at the queue; with the lock."""
         if self._injector is None:
             injector = threading.Thread(
-                target=self._inject, name="wsgi-injector", daemon=True
+                target=self._inject, name=numbered("wsgi-injector"), daemon=True
             )
             injector.start()
             self._injector = injector
@@ -441,7 +452,7 @@ class DedicatedThreads:
                 return False
             self.running += 1
         thread = threading.Thread(
-            target=self._work, args=(job,), name="wsgi-dedicated", daemon=True
+            target=self._work, args=(job,), name=numbered("wsgi-dedicated"), daemon=True
         )
         try:
             thread.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import decimal
 import gc
 import os
 import re
@@ -196,6 +197,23 @@ def context_of_a_kept_connection(bench: Bench) -> None:
     second = following[0]
     expect(second.complete, f"the second request brought {second.outcome()}")
     expect(seen == ["none"] * 2, f"the second request found what was {seen[1:]}")
+
+
+@check("PRACTICE-context-06")
+def decimal_context_of_the_next_request(bench: Bench) -> None:
+    """What one request changes in the decimal context, the next does not find."""
+    seen: list[int] = []
+
+    def use(environ: WSGIEnvironment) -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    served = bench.serve(reading(use))
+    with decimal.localcontext(decimal.Context(prec=7)):
+        for _ in range(5):
+            served.request()
+        seen.append(decimal.getcontext().prec)
+    expect(3 not in seen, f"digits found by five requests and the caller: {seen}")
 
 
 # Threads.
