@@ -441,7 +441,11 @@ def build_environ(
         environ["PATH_INFO"] = path_info
 
     environ["REQUEST_METHOD"] = scope["method"]
-    environ["SERVER_PROTOCOL"] = f"HTTP/{scope['http_version']}"
+    version = scope["http_version"]
+    # ASGI says "2" where CGI has "2.0" (RFC 3875 4.1.16), and there are applications
+    # that take the version apart, as CherryPy does.
+    dotted = version if "." in version else f"{version}.0"
+    environ["SERVER_PROTOCOL"] = f"HTTP/{dotted}"
     environ["wsgi.url_scheme"] = scheme = get("scheme") or "http"
     if scheme == "https":
         environ["HTTPS"] = "on"
