@@ -453,12 +453,14 @@ def build_environ(
         get("server"), scheme, environ.get("HTTP_HOST")
     )
     client = get("client")
+    address = None
     if client:
         address, port = client
-        if address:
-            environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address
-            if port is not None:
-                environ["REMOTE_PORT"] = str(port)
+        if address and port is not None:
+            environ["REMOTE_PORT"] = str(port)
+    # There must always be an address (RFC 3875 4.1.8), and applications rely on it.
+    # It is empty where there is none, as under gunicorn: on a Unix socket.
+    environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address or ""
     extensions = get("extensions")
     if extensions and extensions.get("tls"):
         _add_tls(environ, extensions["tls"])
