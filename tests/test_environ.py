@@ -231,6 +231,8 @@ def test_server_protocol_names_the_http_version_with_a_dot(
             "https": ("https", "https", "on"),
             "absent": (ABSENT, "http", ABSENT),
             "empty": ("", "http", ABSENT),
+            "ws by a proxy": ("ws", "http", ABSENT),
+            "wss by a proxy": ("wss", "https", "on"),
         }
     ),
 )

@@ -258,9 +258,18 @@ def environ_of(raw: MakeAdapter, **scope: Any) -> WSGIEnvironment:
     return found
 
 
-@pytest.mark.parametrize(("scheme", "expected"), [("ws", "http"), ("wss", "https")])
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("ws", ("http", None)),
+        ("wss", ("https", "on")),
+        # Middleware writes what a proxy has said: Hypercorn's ProxyFixMiddleware.
+        ("http", ("http", None)),
+        ("https", ("https", "on")),
+    ],
+)
 def test_websocket_environ_is_that_of_an_upgrade(
-    raw: MakeAdapter, scheme: str, expected: str
+    raw: MakeAdapter, scheme: str, expected: tuple[str, str | None]
 ) -> None:
     headers = [
         (b"upgrade", b"WebSocket"),
@@ -275,7 +284,7 @@ def test_websocket_environ_is_that_of_an_upgrade(
     ]
     environ = environ_of(raw, scheme=scheme, headers=headers, subprotocols=["a", "b"])
     assert environ["REQUEST_METHOD"] == "GET"
-    assert environ["wsgi.url_scheme"] == expected
+    assert (environ["wsgi.url_scheme"], environ.get("HTTPS")) == expected
     assert environ["HTTP_UPGRADE"] == "WebSocket"
     assert environ["HTTP_CONNECTION"] == "keep-alive, Upgrade"
     assert environ["HTTP_SEC_WEBSOCKET_KEY"] == "dGhlIHNhbXBsZSBub25jZQ=="

@@ -52,6 +52,10 @@ _MAX_LENGTH_DIGITS = 18
 # What RFC 3986 3.3 allows in a path without an escape, beside letters and digits.
 _PATH_SAFE = "/!$&'()*+,;=:@~-._"
 
+# A WebSocket is asked for by a request of HTTP. And middleware for proxies writes what
+# the proxy has said, whether the scope is of the one or of the other.
+_WEB_SCHEMES = {"ws": "http", "wss": "https"}
+
 _TLS_VERSIONS = {
     0x0301: "TLSv1",
     0x0302: "TLSv1.1",
@@ -394,7 +398,8 @@ def build_environ(
     """Make the environ of one request, all but its streams.
 
     Args:
-        scope: An ASGI ``http`` scope. It is not changed.
+        scope: An ASGI ``http`` scope. It is not changed. Its scheme may be that of a
+            WebSocket.
         base: Variables that are the same for every request.
         duplicate_header_limit: How often one header may be repeated, cookies
             excepted; None for any number.
@@ -446,7 +451,8 @@ def build_environ(
     # that take the version apart, as CherryPy does.
     dotted = version if "." in version else f"{version}.0"
     environ["SERVER_PROTOCOL"] = f"HTTP/{dotted}"
-    environ["wsgi.url_scheme"] = scheme = get("scheme") or "http"
+    scheme = get("scheme") or "http"
+    environ["wsgi.url_scheme"] = scheme = _WEB_SCHEMES.get(scheme, scheme)
     if scheme == "https":
         environ["HTTPS"] = "on"
     environ["SERVER_NAME"], environ["SERVER_PORT"] = _server(

@@ -68,12 +68,10 @@ def build_websocket_environ(
     ):
         if value and name not in names:
             headers.append((name, value))
-    scheme = "https" if scope.get("scheme") == "wss" else "http"
     request = {
         "http_version": "1.1",  # Daphne does not say
         **scope,
         "method": "GET",
-        "scheme": scheme,
         "headers": headers,
     }
     environ = build_environ(request, base, duplicate_header_limit)
