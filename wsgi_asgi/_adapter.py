@@ -141,6 +141,7 @@ class WsgiToAsgi:
             bridge=self._bridge,
             limits=limits,
             duplicate_header_limit=self._http.duplicate_header_limit,
+            warn_once=self._http.warn_once,
         )
         self._serve_websocket = self._choose_websockets(websockets, serial)
 

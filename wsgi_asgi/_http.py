@@ -23,6 +23,7 @@ from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
 from wsgi_asgi._extensions import Extensions
+from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
@@ -535,10 +536,7 @@ class HttpExchange:
             # The application took the refused body for a failure of its own.
             raise refusal
         if response.dropped:
-            names = ", ".join(sorted(name.decode() for name in response.dropped))
-            self._settings.warn_once(
-                names, f"response headers that are the server's were dropped: {names}"
-            )
+            self._settings.warn_once(*warning_of_dropped(response.dropped))
         return self._write
 
     def _write(self, data: bytes) -> None:
