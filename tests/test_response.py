@@ -258,6 +258,8 @@ def test_start_status_line_becomes_its_number(status: str, code: int) -> None:
             "continue": ("100 Continue", ValueError, "informational"),
             "early hints": ("103 Early Hints", ValueError, "informational"),
             "last informational": ("199", ValueError, "informational"),
+            "first beyond http": ("600 Odd", ValueError, "last one is 599"),
+            "last of three digits": ("999", ValueError, "last one is 599"),
             "int": (200, TypeError, "status is int"),
             "bytes": (b"299 Bytes", TypeError, "status is bytes"),
             "none": (None, TypeError, "status is NoneType"),

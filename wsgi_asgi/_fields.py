@@ -94,6 +94,12 @@ class _StatusCache(dict[str, int]):
             raise ValueError(
                 f"status {status!r} is informational and cannot end a request"
             )
+        if code > 599:
+            # Servers differ: some send it, others cut the connection.
+            raise ValueError(
+                f"status {status!r} is none that HTTP has; the last one is 599 (RFC "
+                f"9110 15)"
+            )
         if _is_worth_caching(self, status):
             self[status] = code
         return code
