@@ -164,8 +164,19 @@ def _raise_within(error: OSError, start_response: StartResponse) -> Body:
     raise ValueError("unreadable post")
 
 
+def _raise_itself_from_itself(error: OSError, start_response: StartResponse) -> Body:
+    raise error from error
+
+
+def _raise_group(error: OSError, start_response: StartResponse) -> Body:
+    raise ExceptionGroup("unreadable post", [error])
+
+
 @on_each_loop
-@pytest.mark.parametrize("react", [_answer_400, _raise_from, _raise_within])
+@pytest.mark.parametrize(
+    "react",
+    [_answer_400, _raise_from, _raise_within, _raise_itself_from_itself, _raise_group],
+)
 def test_client_leaves_in_the_body_application_error_is_none_of_the_servers(
     adapter: MakeAdapter, loop_factory: LoopFactory, react: Any
 ) -> None:

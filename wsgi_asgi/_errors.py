@@ -8,6 +8,7 @@ __all__ = [
     "RequestRefused",
     "WebSocketError",
     "raisable",
+    "stems_from",
     "websocket_error",
 ]
 
@@ -94,3 +95,40 @@ def raisable(error: BaseException, who: str) -> Exception:
     wrapped = RuntimeError(f"{who} raised {error!r}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def stems_from(error: BaseException, kind: type[BaseException]) -> bool:
+    """Tell whether an error is of a kind, or was raised for one or beside one.
+
+    A group of errors is of a kind if each error in it is.
+
+    Args:
+        error: What was raised. It may be its own cause, or the cause of its cause:
+            applications raise an error once more by ``raise error from error``.
+        kind: Which.
+
+    >>> error = KeyError()
+    >>> error.__cause__ = ConnectionResetError()
+    >>> stems_from(error, OSError), stems_from(error, ValueError)
+    (True, False)
+    """
+    known: dict[int, bool] = {}
+
+    def walk(one: BaseException | None) -> bool:
+        passed: list[int] = []
+        found = False
+        while one is not None and id(one) not in known:
+            known[id(one)] = False  # for whoever comes round to it meanwhile
+            passed.append(id(one))
+            found = isinstance(one, kind) or (
+                isinstance(one, BaseExceptionGroup) and all(map(walk, one.exceptions))
+            )
+            if found:
+                break
+            one = one.__context__ if one.__cause__ is None else one.__cause__
+        else:
+            found = one is not None and known[id(one)]
+        known.update(dict.fromkeys(passed, found))
+        return found
+
+    return walk(error)

@@ -21,7 +21,7 @@ from wsgi_asgi._bridge import Bridge, Crossing
 from wsgi_asgi._chunks import body_message, join_chunks
 from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
-from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
+from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable, stems_from
 from wsgi_asgi._extensions import Extensions
 from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
@@ -569,9 +569,4 @@ class HttpExchange:
 
 def _is_disconnect(error: BaseException) -> bool:
     """Tell whether an error is but the application's way to say who left."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ClientDisconnected):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return stems_from(error, ClientDisconnected)
