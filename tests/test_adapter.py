@@ -108,6 +108,38 @@ def test_executor_for_a_thread_sensitive_application_is_refused(
         WsgiToAsgi(hello, executor=executor, thread_sensitive=True)
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_multiprocess_is_what_the_application_finds(
+    adapter: MakeAdapter, value: bool
+) -> None:
+    found: list[object] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        found.append(environ["wsgi.multiprocess"])
+        return hello(environ, start_response)
+
+    serve(adapter(app, multiprocess=value), HttpServer())
+    assert found == [value]
+
+
+def test_multiprocess_is_true_where_nothing_is_said(adapter: MakeAdapter) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        return [repr(environ["wsgi.multiprocess"]).encode()]
+
+    server = HttpServer()
+    serve(adapter(app), server)
+    assert server.body == b"True"
+
+
+@pytest.mark.parametrize("value", [1, 4, "False", None], ids=repr)
+def test_multiprocess_that_is_no_bool_is_refused(value: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"multiprocess is True or False, not {value!r}"
+    ):
+        WsgiToAsgi(hello, multiprocess=value)
+
+
 def test_adapter_made_starts_no_thread(adapter: MakeAdapter) -> None:
     before = threading.active_count()
     app = adapter(hello)

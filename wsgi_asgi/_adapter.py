@@ -63,6 +63,9 @@ class WsgiToAsgi:
             says. False refuses them with status 403, and an ASGI application
             gets them instead. Where requests run strictly one after the other,
             they are refused too, since they would run beside.
+        multiprocess: What applications find as ``wsgi.multiprocess``: whether the
+            server has other processes with the same application. The adapter cannot
+            know. False lets debuggers and toolbars work that keep to one process.
         limits: Bounds on bytes, streams, WebSockets and time.
         on_startup: Called without arguments, in a thread, one after the other,
             before the server takes requests.
@@ -90,6 +93,7 @@ class WsgiToAsgi:
         thread_sensitive: bool = False,
         spool: bool = False,
         websockets: bool | ASGIApp = True,
+        multiprocess: bool = True,
         limits: Limits | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
@@ -103,6 +107,11 @@ class WsgiToAsgi:
             raise ValueError(f"threads={threads!r}: at least one thread is needed")
         if executor is not None and thread_sensitive:
             raise TypeError("executor and thread_sensitive exclude each other")
+        if not isinstance(multiprocess, bool):
+            raise TypeError(
+                f"multiprocess is True or False, not {multiprocess!r}: whether the "
+                f"server has other processes"
+            )
         self._limits = limits = limits or Limits()
         # A stream beside the one thread would be a second one at that time.
         streams = limits.streams if threads > 1 else 0
@@ -120,8 +129,7 @@ class WsgiToAsgi:
             "SERVER_SOFTWARE": "wsgi-asgi",
             "wsgi.version": (1, 0),
             "wsgi.multithread": not serial,
-            # Whether the server has other processes is not known.
-            "wsgi.multiprocess": True,
+            "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
         }
