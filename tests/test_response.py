@@ -918,6 +918,72 @@ def test_response_length_is_what_is_sent(steps: list[Step]) -> None:
     check_steps("GET", steps)
 
 
+@pytest.mark.parametrize("calls", [[], [chunk(b"")]], ids=["no chunk", "empty chunk"])
+@pytest.mark.parametrize(
+    "name", ["X-Sendfile", "X-Accel-Redirect", "X-LIGHTTPD-send-file"]
+)
+def test_response_that_the_proxy_sends_is_without_the_length_of_the_file(
+    name: str, calls: list[Call]
+) -> None:
+    messages = respond(
+        start("200 OK", ("X-A", "1"), FIVE, (name, "/file")), *calls, END, END
+    )
+    named = (name.lower().encode(), b"/file")
+    assert messages == [head(200, (b"x-a", b"1"), named), last()]
+
+
+@pytest.mark.parametrize("chunks", [[], [b""], [b"", b""]], ids=repr)
+def test_response_that_the_proxy_sends_may_be_whole(chunks: list[bytes]) -> None:
+    response = Response(APPLICATION, "GET")
+    response.start("200 OK", [("Content-Length", "05"), ("X-Sendfile", "/file")])
+    assert response.whole(chunks) == [head(200, (b"x-sendfile", b"/file")), last()]
+
+
+@pytest.mark.parametrize(
+    ("calls", "sent"),
+    cases(
+        {
+            "no length": ([], [sized(0)]),
+            "length zero": ([("Content-Length", "0")], [sized(0)]),
+        }
+    ),
+)
+def test_response_that_the_proxy_sends_keeps_a_length_that_is_true(
+    calls: list[tuple[str, str]], sent: list[tuple[bytes, bytes]]
+) -> None:
+    messages = respond(start("200 OK", *calls, ("X-Sendfile", "/file")), END)
+    first, *_ = messages
+    assert sorted(first["headers"]) == [*sent, (b"x-sendfile", b"/file")]
+
+
+def test_response_that_the_proxy_sends_has_its_length_for_head() -> None:
+    messages = respond(start("200 OK", FIVE, ("X-Sendfile", "/f")), END, method="HEAD")
+    assert messages == [head(200, sized(5), (b"x-sendfile", b"/f")), last()]
+
+
+@pytest.mark.parametrize(
+    "calls", [[chunk(b"0123"), END], [rest(4)]], ids=["short chunk", "short file"]
+)
+def test_response_with_a_part_of_its_body_is_not_left_to_the_proxy(
+    calls: list[Call],
+) -> None:
+    response = Response(APPLICATION, "GET")
+    response.start("200 OK", [FIVE, ("X-Sendfile", "/file")])
+    *before, call = calls
+    for earlier in before:
+        perform(response, earlier)
+    with pytest.raises(RuntimeError, match="1 bytes short of its Content-Length"):
+        perform(response, call)
+
+
+def test_response_whose_error_page_is_left_to_nobody_is_not_completed() -> None:
+    response = Response(APPLICATION, "GET")
+    response.start("200 OK", [FIVE, ("X-Sendfile", "/file")])
+    perform(response, restart("500 X", FIVE))
+    with pytest.raises(RuntimeError, match="5 bytes short of its Content-Length"):
+        response.end()
+
+
 # Responses without content.
 
 

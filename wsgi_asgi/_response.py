@@ -103,6 +103,11 @@ MAX_LENGTH_DIGITS = 18
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
 _LENGTH_DROPPED = frozenset({204, 205})
 
+# What has a proxy send a file instead of the body: Apache's, nginx's and lighttpd's.
+_SENT_BY_PROXY = frozenset(
+    {b"x-sendfile", b"x-accel-redirect", b"x-lighttpd-send-file"}
+)
+
 
 class Trailers:
     """The trailers of one response.
@@ -537,15 +542,16 @@ class Response:
 
         Raises:
             RuntimeError: start_response() was not called, or failed, or bytes
-                are missing that Content-Length promised. The response must not
-                be completed then, so that the client can see it is not.
+                are missing that Content-Length promised, and no proxy was asked to
+                send them. The response must not be completed then, so that the client
+                can see it is not.
         """
         state = TRANSITIONS[self.state].get(END)
         if state is None:
             raise self._error(f"the response has ended, but {self.state.value}")
         if self.state is ENDED:
             return []
-        if self._left:
+        if self._left and not self._leave_to_proxy():
             raise self._error(
                 f"the response ended {self._left} bytes short of its Content-Length",
                 "Handling the Content-Length Header",
@@ -566,6 +572,18 @@ class Response:
                 }
             )
         return messages
+
+    def _leave_to_proxy(self) -> bool:
+        """Drop the length of a body that the proxy in front is to send, if it is.
+
+        Frameworks add the length of the file that they name, and give no byte of it.
+        """
+        fields = dict(self._headers)
+        is_untouched = int(fields[b"content-length"]) == self._left
+        if not is_untouched or _SENT_BY_PROXY.isdisjoint(fields):
+            return False
+        self._headers = [one for one in self._headers if one[0] != b"content-length"]
+        return True
 
     def _start_message(self) -> Message:
         message = {
