@@ -454,7 +454,7 @@ class HttpExchange:
         if crossing.abandoned:
             crossing.check()
         if type(iterable) is list or type(iterable) is tuple:
-            crossing.put_last(response.whole(iterable))
+            crossing.put_last(response.whole(iterable, self._settings.limits.buffer))
             return
         if isinstance(iterable, str | bytes) or not (
             hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")

@@ -22,10 +22,10 @@ application has to speak of them before its first chunk. Their values it may fin
 later, up to the end of its body.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from wsgi_asgi._chunks import body_message
+from wsgi_asgi._chunks import body_message, join_list
 from wsgi_asgi._fields import (
     CONNECTION_HEADERS,
     HEADERS,
@@ -243,8 +243,8 @@ class Response:
         are sent once the body is complete.
 
         That the body has a Content-Length changes nothing: the iterable is exhausted
-        all the same, unless it gives more than that. None is added to a list of one
-        chunk or to a file, and a file goes out as a body and never by its path.
+        all the same, unless it gives more than that. None is added to a list of
+        chunks or to a file, and a file goes out as a body and never by its path.
 
         A response that has no body has no trailers, and they are dropped: that of
         a HEAD request, and one with status 204, 205 or 304. If the application
@@ -391,7 +391,7 @@ class Response:
             self._trailers.names = trailer_names
 
     def announce(self, length: int) -> None:
-        """Add the Content-Length of a body that is known to be one chunk.
+        """Add the Content-Length of a body that is known before any of it is sent.
 
         Without it HTTP/1.1 falls back to chunked coding, and the end of the
         response takes a message of its own. An application that has declared
@@ -453,8 +453,14 @@ class Response:
             messages += self.end()
         return messages
 
-    def whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> list[Message]:
+    def whole(self, chunks: Sequence[bytes], buffer: int) -> list[Message]:
         """Take all of a body at once, so that its length is known, and end it.
+
+        Args:
+            chunks: A list or a tuple. Small chunks are joined.
+            buffer: If they are no more than so many bytes together, they become one
+                message and get a Content-Length, as one chunk does. Not for HEAD,
+                to which an application need not give all that GET gets.
 
         Returns:
             What is to be sent.
@@ -485,10 +491,23 @@ class Response:
                     {"type": "http.response.body", "body": data, "more_body": False},
                 ]
             self.announce(size)
+        elif len(chunks) > 1:
+            chunks = self._joined(chunks, buffer)
         messages: list[Message] = []
         for chunk in chunks:
             messages += self.chunk(chunk)
         return messages + self.end()
+
+    def _joined(self, chunks: Sequence[bytes], buffer: int) -> Sequence[bytes]:
+        """Join chunks of a whole body, and tell its length, if that is short."""
+        if not {bytes}.issuperset(map(type, chunks)):
+            chunks = [self._as_bytes(chunk) for chunk in chunks]
+        size = sum(map(len, chunks))
+        if size > buffer:
+            return join_list(chunks)
+        if self._method != "HEAD":
+            self.announce(size)
+        return (b"".join(chunks),)
 
     def passes(self, data: object) -> int:
         """Take a chunk that may go out as it is, with more to follow.
