@@ -1,9 +1,22 @@
 """What applications and frameworks can catch, and what a refusal carries."""
 
+import pickle
+import sys
+from types import ModuleType
+from typing import Any
+
 import pytest
+from django.http.request import UnreadablePostError
+from werkzeug import exceptions as werkzeugs
 
 from wsgi_asgi import ClientDisconnected
-from wsgi_asgi._errors import IncompleteBody, RequestRefused, stems_from
+from wsgi_asgi._errors import (
+    IncompleteBody,
+    RequestRefused,
+    disconnect_error,
+    stems_from,
+    websocket_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +35,55 @@ def test_error_of_reading_is_what_sockets_raise(
     # Frameworks turn an OSError of wsgi.input into an error of their own.
     for kind in classes:
         assert isinstance(error, kind)
+
+
+# The classes of others.
+
+
+def test_disconnect_is_werkzeugs_too_where_that_is_loaded() -> None:
+    error = disconnect_error("the client has left")
+    assert isinstance(error, ClientDisconnected)
+    assert isinstance(error, werkzeugs.ClientDisconnected)
+    assert str(error) == "the client has left"
+    response = error.get_response({})
+    assert response.status_code == 400
+
+
+def test_disconnect_of_werkzeug_is_still_what_django_makes_its_own_of() -> None:
+    error = disconnect_error("the client has left")
+    assert isinstance(error, OSError)
+    assert str(UnreadablePostError(*error.args)) == "the client has left"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [None, ModuleType("werkzeug.exceptions"), "no class"],
+    ids=["not loaded", "only begun to load", "of another kind"],
+)
+def test_disconnect_is_ours_alone_where_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    if module == "no class":
+        module = ModuleType("werkzeug.exceptions")
+        module.ClientDisconnected = "no class"
+    monkeypatch.setitem(sys.modules, "werkzeug.exceptions", module)
+    assert type(disconnect_error("left")) is ClientDisconnected
+
+
+@pytest.mark.parametrize("make", [disconnect_error, websocket_error])
+def test_error_of_two_classes_has_one_class_made_for_all(make: Any) -> None:
+    assert type(make("one")) is type(make("two"))
+
+
+def test_error_of_two_classes_can_be_pickled_as_ours() -> None:
+    error = pickle.loads(pickle.dumps(disconnect_error("left")))
+    assert (type(error), error.args) == (ClientDisconnected, ("left",))
+
+
+def test_error_of_two_classes_is_named_and_described_as_ours() -> None:
+    kind = type(disconnect_error("left"))
+    for name in ("__module__", "__qualname__", "__doc__"):
+        assert getattr(kind, name) == getattr(ClientDisconnected, name)
 
 
 def test_error_of_a_short_body_is_no_disconnect() -> None:

@@ -36,7 +36,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from wsgi_asgi._errors import ClientDisconnected, raisable
+from wsgi_asgi._errors import ClientDisconnected, disconnect_error, raisable
 from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
 from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
 
@@ -519,7 +519,7 @@ class Crossing:
     def check(self) -> None:
         """Raise ClientDisconnected if the crossing was abandoned, or is over."""
         if self.abandoned or self.over:
-            raise ClientDisconnected("the client has left")
+            raise disconnect_error("the client has left")
 
     def new_bell(self) -> Bell:
         """Make a bell that `abandon` rings too."""
