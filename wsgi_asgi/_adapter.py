@@ -1,7 +1,8 @@
 """The ASGI application that is made from a WSGI application."""
 
 import inspect
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any, Never
 from wsgiref.types import WSGIApplication
@@ -99,6 +100,8 @@ class WsgiToAsgi:
         on_shutdown: Iterable[Hook] = (),
         **unknown: Never,
     ) -> None:
+        on_startup, on_shutdown = tuple(on_startup), tuple(on_shutdown)
+        self._arguments = _Arguments(locals())  # while they are all that has a name
         for word in unknown:
             hint = f"; here it is {_RENAMED[word]}" if word in _RENAMED else ""
             raise TypeError(f"WsgiToAsgi() has no argument {word!r}{hint}")
@@ -123,8 +126,8 @@ class WsgiToAsgi:
         )
         pool = self._bridge.pool
         serial = thread_sensitive or (pool is not None and pool.max_threads == 1)
-        self._on_startup = tuple(on_startup)
-        self._on_shutdown = tuple(on_shutdown)
+        self._on_startup = on_startup
+        self._on_shutdown = on_shutdown
         base_environ = {
             "SERVER_SOFTWARE": "wsgi-asgi",
             "wsgi.version": (1, 0),
@@ -152,6 +155,31 @@ class WsgiToAsgi:
             warn_once=self._http.warn_once,
         )
         self._serve_websocket = self._choose_websockets(websockets, serial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the adapter's configuration, and what a subclass has added.
+
+        A copy is an adapter of its own: it has the same application, hooks and
+        executor, and its own threads where no executor was given.
+
+        Raises:
+            pickle.PicklingError: The application, a hook or another argument cannot
+                be pickled. Raised by the pickler; a copy is not pickled.
+        """
+        state: Any = super().__getstate__()
+        # With slots of a subclass it is a pair, else all that is there.
+        parts = state if isinstance(state, tuple) else (state,)
+        ours = vars(WsgiToAsgi(**self._arguments))
+        added = {k: v for part in parts for k, v in part.items() if k not in ours}
+        # They come first, as whatever else refers to what is in them then shares it.
+        return {"_arguments": self._arguments, **added}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Make an adapter of what `__getstate__` gave."""
+        WsgiToAsgi.__init__(self, **state["_arguments"])
+        for name, value in state.items():
+            if name != "_arguments":
+                setattr(self, name, value)
 
     @property
     def executor(self) -> Executor:
@@ -218,6 +246,61 @@ class WsgiToAsgi:
             raise ValueError(
                 f"WsgiToAsgi serves http, websocket and lifespan, not {kind!r}"
             )
+
+
+class _Arguments(dict[str, Any]):
+    """What an adapter was made of.
+
+    Args:
+        names: All names in its constructor, before that has added any.
+    """
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        super().__init__(names)
+        self.pop("self", None)
+        self.pop("unknown", None)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Arguments":
+        # Shared, the application above all, by what a subclass has added as well.
+        memo.update({id(value): value for value in self.values()})
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for name, value in self.items():
+            _check_pickling(name, value)
+        return _Arguments, (dict(self),)
+
+
+def _check_pickling(name: str, value: object) -> None:
+    """Say which argument cannot be pickled, as picklers do not say where it is from."""
+    import pickle  # seldom needed, and not loaded by anything else
+
+    error = None
+    for dumps in _picklers():
+        try:
+            dumps(value)
+        except Exception as raised:
+            error = error or raised
+        else:
+            return
+    raise pickle.PicklingError(
+        f"WsgiToAsgi({name}={value!r}) cannot be pickled, since its {name} cannot: "
+        f"{error}; make the adapter in the process that serves it"
+    ) from error
+
+
+def _picklers() -> Iterator[Callable[[object], object]]:
+    """Find all that might be at work: some take more than others do."""
+    import pickle
+
+    yield pickle.dumps
+    for name, module in [*sys.modules.items()]:
+        if name == "multiprocessing.reduction":
+            yield module.ForkingPickler.dumps
+        elif name.rpartition(".")[2] in ("cloudpickle", "dill") and (
+            dumps := getattr(module, "dumps", None)
+        ):
+            yield dumps  # theirs, or that of somebody's copy
 
 
 def _check_application(application: Any) -> None:
