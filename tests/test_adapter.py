@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -237,6 +238,24 @@ def test_response_headers_of_the_connection_are_dropped_with_one_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "connection" in caplog.text
     caplog.clear()
+
+
+def test_adapter_whose_threads_are_patched_away_says_so_to_each_request(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = adapter(hello)
+    module = ModuleType("gevent.monkey")
+    module.is_module_patched = {"threading"}.__contains__  # type: ignore[attr-defined]  # all that is asked
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "gevent.monkey", module)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="gevent has patched threading"):
+                serve(app, HttpServer())
+        with pytest.raises(RuntimeError, match="gevent has patched threading"):
+            WsgiToAsgi(hello)
+    server = HttpServer()
+    serve(app, server)
+    assert server.body == b"Hello"
 
 
 # Loops.

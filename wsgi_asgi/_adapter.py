@@ -73,6 +73,7 @@ class WsgiToAsgi:
         on_shutdown: The same, after the last request.
 
     Raises:
+        RuntimeError: gevent or eventlet has patched threads.
         TypeError: An argument is of the wrong kind or has another name here.
         ValueError: An argument is out of its range.
 

@@ -37,7 +37,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected, disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool, check_threads
 from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -98,6 +98,9 @@ class Bridge:
             instead, together with all other thread-sensitive code.
         apart: How many crossings may have a thread of their own, beside the
             executor.
+
+    Raises:
+        RuntimeError: There are no threads, see `check_threads`.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Bridge:
         thread_sensitive: bool = False,
         apart: int = 0,
     ) -> None:
+        check_threads()
         self.apart = DedicatedThreads(apart)
         self.executor = executor
         self.owned = owned
@@ -128,6 +132,7 @@ class Bridge:
         return port
 
     def _find_port(self) -> Port:
+        check_threads()  # as they may be gone since the adapter was made
         # First, since a program may run a loop of asyncio's inside trio. And trio
         # is there if a task of it is.
         trio = sys.modules.get("trio")
