@@ -7,8 +7,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -107,6 +108,45 @@ def test_executor_for_a_thread_sensitive_application_is_refused(
     executor = adapter(hello).executor
     with pytest.raises(TypeError, match="exclude each other"):
         WsgiToAsgi(hello, executor=executor, thread_sensitive=True)
+
+
+class InterpreterPoolExecutor(ThreadPoolExecutor):
+    """As the one of Python 3.14 is."""
+
+
+class OwnExecutor(InterpreterPoolExecutor):
+    """One that somebody has made of it."""
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        pytest.param(ProcessPoolExecutor, "ProcessPoolExecutor", id="processes"),
+        pytest.param(
+            InterpreterPoolExecutor, "InterpreterPoolExecutor", id="interpreters"
+        ),
+        pytest.param(OwnExecutor, "InterpreterPoolExecutor", id="subclass"),
+        pytest.param(
+            type("MPIPoolExecutor", (Executor,), {}), "MPIPoolExecutor", id="mpi"
+        ),
+    ],
+)
+def test_executor_without_threads_is_refused_by_its_name(
+    make: Callable[[], Executor], name: str
+) -> None:
+    text = f"is a {name}, .* with threads"
+    with make() as executor, pytest.raises(TypeError, match=text):
+        WsgiToAsgi(hello, executor=executor)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [ThreadPoolExecutor, "threads", 4, True, object(), SimpleNamespace(submit=None)],
+    ids=["class", "word", "number", "bool", "object", "without a method"],
+)
+def test_executor_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="is no executor, as it has no submit"):
+        WsgiToAsgi(hello, executor=value)
 
 
 @pytest.mark.parametrize("value", [True, False])

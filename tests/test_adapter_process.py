@@ -191,8 +191,11 @@ def test_import_starts_no_thread_and_no_loop() -> None:
         textwrap.dedent(
             """
             import threading
+            import sys
             import wsgi_asgi
             assert threading.active_count() == 1
+            assert "concurrent.futures.process" not in sys.modules
+            assert "pickle" not in sys.modules
             """
         )
     )

@@ -29,6 +29,18 @@ _RENAMED = {
     "max_body_size": "limits=Limits(body=...)",
 }
 
+# Executors that need work to be pickled, by the names of their classes and without
+# loading these: those of concurrent.futures and loky, pebble's, mpi4py's and Dask's.
+_WITHOUT_THREADS = frozenset(
+    {
+        "ClientExecutor",
+        "InterpreterPoolExecutor",
+        "MPICommExecutor",
+        "MPIPoolExecutor",
+        "ProcessPool",
+        "ProcessPoolExecutor",
+    }
+)
 
 _SERIAL = (
     "a WebSocket was refused, as it would run beside requests that are to run one "
@@ -107,6 +119,8 @@ class WsgiToAsgi:
             hint = f"; here it is {_RENAMED[word]}" if word in _RENAMED else ""
             raise TypeError(f"WsgiToAsgi() has no argument {word!r}{hint}")
         _check_application(wsgi_application)
+        if executor is not None:
+            _check_executor(executor)
         if threads < 1:
             raise ValueError(f"threads={threads!r}: at least one thread is needed")
         if executor is not None and thread_sensitive:
@@ -317,6 +331,21 @@ def _check_application(application: Any) -> None:
             f"{application!r} is a coroutine function, so an ASGI application "
             f"already; give it to the server as it is"
         )
+
+
+def _check_executor(executor: object) -> None:
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"executor={executor!r} is no executor, as it has no submit(); give an "
+            f"object such as ThreadPoolExecutor() makes, or leave it out"
+        )
+    for kind in type(executor).__mro__:
+        if kind.__name__ in _WITHOUT_THREADS:
+            raise TypeError(
+                f"executor={executor!r} is a {kind.__name__}, whose work runs in other "
+                f"processes or interpreters, and no request can be sent there; give "
+                f"one with threads, such as ThreadPoolExecutor(), or leave it out"
+            )
 
 
 def _name(application: Any) -> str:
