@@ -27,7 +27,7 @@ from benchmarks.client import Client, run_round
 from benchmarks.contenders import OURS, find_contender, make_app
 from benchmarks.environs import count_environs, make_builder
 from benchmarks.worker import loop_factory
-from wsgi_asgi import WsgiToAsgi
+from wsgi_asgi import Limits, WsgiToAsgi
 from wsgi_asgi._input import BodyReader, BodyStream
 from wsgi_asgi._pool import Bell
 from wsgi_asgi._response import Response
@@ -125,10 +125,12 @@ def _environ(round_s: float) -> float:
 def _responses(round_s: float) -> float:
     headers = [("Content-Type", "text/plain"), ("Content-Length", f"{len(HELLO)}")]
 
+    buffer = Limits().buffer
+
     def once() -> None:
         response = Response("application", "GET")
         response.start("200 OK", headers)
-        response.whole([HELLO])
+        response.whole([HELLO], buffer)
 
     return _mean(once, round_s)
 

@@ -15,13 +15,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor
 from functools import partial
+from types import ModuleType
 from typing import Any, NoReturn, cast
 
 import pytest
 
 from tests.drivers import QUIET_S, WAIT_S, until
 from wsgi_asgi import _pool
-from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool, check_threads
 
 MakePool = Callable[..., ThreadPool]
 
@@ -33,6 +34,19 @@ def no_thread_is_left_at_all() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         thread.join(WAIT_S)
     assert set(threading.enumerate()) <= before
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, asked_by: str, *patched: str
+) -> None:
+    """Pretend that a library has patched some modules."""
+    module = ModuleType(name)
+    setattr(module, asked_by, patched.__contains__)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+GEVENT = ("gevent.monkey", "is_module_patched")
+EVENTLET = ("eventlet.patcher", "is_monkey_patched")
 
 
 class Crowd:
@@ -1192,3 +1206,52 @@ def test_dedicated_threads_in_a_forked_child_are_none(crowd: Crowd) -> None:
     assert threads.running == 1
     crowd.let_go()
     until(lambda: threads.running == 0, "the job has ended")
+
+
+# What stands in for threads.
+
+
+@pytest.mark.parametrize(
+    ("library", "patched", "listed", "remedy"),
+    [
+        pytest.param(
+            GEVENT,
+            ("_thread", "threading", "time", "socket"),
+            "gevent has patched threading, socket, time;",
+            r"by gevent\.monkey\.patch_all\(thread=False, .*, signal=False\)$",
+            id="gevent",
+        ),
+        pytest.param(
+            EVENTLET,
+            ("thread", "os"),
+            "eventlet has patched thread, os;",
+            r"by eventlet\.monkey_patch\(thread=False\)$",
+            id="eventlet",
+        ),
+    ],
+)
+def test_threads_that_a_library_stands_in_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    library: tuple[str, str],
+    patched: tuple[str, ...],
+    listed: str,
+    remedy: str,
+) -> None:
+    stand_in(monkeypatch, *library, *patched)
+    with pytest.raises(RuntimeError, match=f"^{listed} with its threads.*{remedy}"):
+        check_threads()
+
+
+@pytest.mark.parametrize(
+    ("library", "patched"),
+    [
+        pytest.param(GEVENT, ("socket", "select", "time"), id="gevent's other patches"),
+        pytest.param(EVENTLET, ("os", "time", "socket"), id="eventlet's other patches"),
+        pytest.param(("gevent.monkey", "something_else"), (), id="of another version"),
+    ],
+)
+def test_threads_that_are_the_systems_are_taken(
+    monkeypatch: pytest.MonkeyPatch, library: tuple[str, str], patched: tuple[str, ...]
+) -> None:
+    stand_in(monkeypatch, *library, *patched)
+    check_threads()

@@ -41,7 +41,7 @@ from typing_extensions import TypeAliasType
 
 from wsgi_asgi._bridge import Crossing, Places
 from wsgi_asgi._environ import find_framing
-from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
+from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
 from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
@@ -457,7 +457,7 @@ class RequestBody:
         inlet = self._inlet
         if inlet and not inlet.complete:
             inlet.end(
-                ClientDisconnected("the client left before the end of its request body")
+                disconnect_error("the client left before the end of its request body")
             )
         if inlet:
             self._is_closed = True

@@ -26,8 +26,10 @@ from wsgi_asgi._errors import (
     RequestRefused,
     raisable,
     shutting_down,
+    stems_from,
 )
 from wsgi_asgi._extensions import Extensions
+from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._port import Port
@@ -412,11 +414,9 @@ class HttpExchange:
             if _is_disconnect(error) and (gone or self._final_sent):
                 settings.completed += not gone
                 return None
-            if isinstance(error, RequestRefused):
-                if gone:
-                    return None
-                if not self._response.is_out:
-                    return error
+            if isinstance(error, RequestRefused) and not self._response.is_out:
+                return None if gone else error
+            if self._body.refusal and stems_from(error, RequestRefused):
                 # It is too late for an answer, and no fault of the application's:
                 # the server cuts a response that was not completed.
                 settings.rejected += 1
@@ -546,7 +546,7 @@ class HttpExchange:
         if crossing.abandoned:
             crossing.check()
         if type(iterable) is list or type(iterable) is tuple:
-            crossing.put_last(response.whole(iterable))
+            crossing.put_last(response.whole(iterable, self._settings.limits.buffer))
             return
         if isinstance(iterable, str | bytes) or not (
             hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")
@@ -613,10 +613,7 @@ class HttpExchange:
             # The application took the refused body for a failure of its own.
             raise refusal
         if response.dropped:
-            names = ", ".join(sorted(name.decode() for name in response.dropped))
-            self._settings.warn_once(
-                names, f"response headers that are the server's were dropped: {names}"
-            )
+            self._settings.warn_once(*warning_of_dropped(response.dropped))
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -649,9 +646,4 @@ class HttpExchange:
 
 def _is_disconnect(error: BaseException) -> bool:
     """Tell whether an error is but the application's way to say who left."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ClientDisconnected):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return stems_from(error, ClientDisconnected)

@@ -26,6 +26,7 @@ same. Whoever comes second sees the first, so no job can be missed by all.
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -37,7 +38,7 @@ from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bell", "DedicatedThreads", "ThreadPool", "numbered"]
+__all__ = ["Bell", "DedicatedThreads", "ThreadPool", "check_threads", "numbered"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +71,52 @@ _numbers: defaultdict[str, "count[int]"] = defaultdict(lambda: count(1))
 def numbered(kind: str) -> str:
     """Name a thread so that logs and profilers tell it from others of its kind."""
     return f"{kind}-{next(_numbers[kind])}"
+
+
+# What may stand in for threads: its module and what that is asked by, its word for
+# threads and others that it may have patched, and a call that leaves threads alone.
+# Tried on each server: with all other patches the adapter works, but on trio, whose own
+# loop takes only sockets of the system.
+_STAND_INS = (
+    (
+        "gevent.monkey",
+        "is_module_patched",
+        "threading",
+        ("os", "queue", "select", "signal", "socket", "ssl", "subprocess", "time"),
+        # Its ways to wait for a child process know the main thread only.
+        (
+            "gevent.monkey.patch_all(thread=False, subprocess=False, os=False, "
+            "signal=False)"
+        ),
+    ),
+    (
+        "eventlet.patcher",
+        "is_monkey_patched",
+        "thread",
+        ("os", "select", "socket", "subprocess", "time"),
+        "eventlet.monkey_patch(thread=False)",
+    ),
+)
+
+
+def check_threads() -> None:
+    """Check that threads are the system's.
+
+    Raises:
+        RuntimeError: gevent or eventlet has put its own in their place. They take turns
+            with each other only, and an event loop never gives them one.
+    """
+    for name, asked_by, threads, others, remedy in _STAND_INS:
+        is_patched = getattr(sys.modules.get(name), asked_by, None)
+        if is_patched and is_patched(threads):
+            patched = ", ".join([threads, *filter(is_patched, others)])
+            library = name.partition(".")[0]
+            raise RuntimeError(
+                f"{library} has patched {patched}; with its threads no request would "
+                f"ever be answered, since they do not run beside an event loop. Patch "
+                f"nothing in a process that serves ASGI, or, if other code needs it, "
+                f"leave threads alone by {remedy}"
+            )
 
 
 class Bell:
