@@ -684,6 +684,236 @@ def test_websocket_is_sent_to_by_several_threads_at_once(raw: MakeAdapter) -> No
         assert own == [f"{who} {number}" for number in range(50)]
 
 
+# What does not wait for a client that takes nothing, although a send() does.
+
+
+def send_until_it_raises(websocket: Any, who: str = "x") -> list[str]:
+    """Send what is too much at once, and give what was taken."""
+    sent: list[str] = []
+    try:
+        while True:
+            message = f"{who} {len(sent)}".ljust(2000)
+            websocket.send(message)
+            sent.append(message)
+    except WebSocketError:
+        return sent
+
+
+class Senders:
+    """Threads that send to one WebSocket until it is closed.
+
+    Args:
+        websocket: The WebSocket.
+        server: Its server, which is `stalled`.
+        count: How many threads.
+    """
+
+    def __init__(self, websocket: Any, server: WebSocketServer, count: int = 1) -> None:
+        self.sent: list[list[str]] = [[] for _ in range(count)]
+
+        def send(number: int) -> None:
+            self.sent[number] = send_until_it_raises(websocket, str(number))
+
+        self._threads = [
+            threading.Thread(target=send, args=(number,)) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        server.sent(4).wait()
+        until(lambda: websocket._channel._crossing._stalled, "one of them waits")
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def stalled() -> WebSocketServer:
+    """Make a server whose client takes two messages, and waits for its gate."""
+    server = WebSocketServer()
+    server.stall_at(4)
+    return server
+
+
+async def run_beside_stalled(
+    app: WsgiToAsgi, server: WebSocketServer, before: Gate
+) -> None:
+    """Have the client take nothing before the gate is open, and then all."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(app))
+        await before.reached()
+        server.stall_at(4).open()
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["one thread", "several threads"])
+@pytest.mark.parametrize("how", ["close()", "the end of the call", "an error"])
+def test_websocket_close_waits_for_no_send_of_other_threads(
+    raw: MakeAdapter, count: int, how: str
+) -> None:
+    closed, ended = Gate("it is closed"), Gate("the senders have ended")
+    senders: list[Senders] = []
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders.append(Senders(websocket, server, count))
+        if how == "close()":
+            websocket.close(4000)
+            closed.open()
+            senders[0].join()
+            ended.open()
+        if how == "an error":
+            raise ConnectionError
+
+    server, app = stalled(), raw(talking(talk), limits=Limits(buffer=5000))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(app))
+            if how == "close()":
+                await closed.reached()
+            await asyncio.to_thread(until, lambda: senders, "the threads send")
+            await asyncio.to_thread(senders[0].join)
+            await server.over.stays_shut(0.05)
+            server.stall_at(4).open()
+
+    run(main())
+    assert server.kinds[-1] == "close"
+    assert server.close_code == (4000 if how == "close()" else 1000)
+    # What was taken is sent, in the order of each, and what was not is not.
+    for number, sent in enumerate(senders[0].sent):
+        own = [text for text in server.data if str(text).startswith(f"{number} ")]
+        assert own == sent
+
+
+def test_websocket_close_of_another_thread_ends_a_receive_at_once(
+    raw: MakeAdapter,
+) -> None:
+    received = Gate("receive() has returned")
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders = Senders(websocket, server)
+        timer = threading.Timer(0.05, websocket.close)
+        timer.start()
+        assert websocket.receive() is None
+        assert websocket.close_code == 1000
+        received.open()
+        timer.join()
+        senders.join()
+
+    server = stalled()
+    app = raw(talking(talk), limits=Limits(buffer=5000))
+    run(run_beside_stalled(app, server, received))
+    assert server.close_code == 1000
+
+
+def test_websocket_receives_while_another_thread_sends(raw: MakeAdapter) -> None:
+    received, stuck = Gate("a message is received"), Gate("a send() waits")
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders = Senders(websocket, server)
+        stuck.open()
+        assert websocket.receive() == "hello"
+        assert not websocket.closed
+        with pytest.raises(WebSocketError, match="is accepted"):
+            websocket.accept()
+        received.open()
+        websocket.close()
+        senders.join()
+
+    server = stalled()
+    server.will_receive(stuck, incoming("hello"))
+    app = raw(talking(talk), limits=Limits(buffer=5000))
+    run(run_beside_stalled(app, server, received))
+
+
+class Clock:
+    """Timers of the loop that a test lets go off, of those that take so long.
+
+    Args:
+        monkeypatch: Puts them in place.
+        seconds: How long.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        call_later = AsyncioPort.call_later
+        self.due: list[Callable[[], object]] = []
+
+        def call(port: AsyncioPort, delay: float, callback: Any) -> Any:
+            if delay == seconds:
+                self.due.append(callback)
+            return call_later(port, delay, callback)
+
+        monkeypatch.setattr(AsyncioPort, "call_later", call)
+
+    def go_off(self) -> None:
+        """Call what is due; on the loop."""
+        due, self.due = self.due, []
+        for callback in due:
+            callback()
+
+
+@pytest.mark.parametrize(
+    "goes_on", [False, True], ids=["it has ended", "it goes on and fails"]
+)
+def test_websocket_whose_client_takes_nothing_is_given_up(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    goes_on: bool,
+) -> None:
+    clock = Clock(monkeypatch, exchange.CLOSING_S)
+    go_on = Gate("the application goes on")
+    sent: list[list[str]] = []
+
+    def talk(websocket: Any) -> None:
+        timer = threading.Timer(0.05, websocket.close)
+        timer.start()
+        sent.append(send_until_it_raises(websocket))
+        timer.join()
+        if goes_on:
+            go_on.wait()
+            raise KeyError("too late to be raised")
+
+    server, app = stalled(), raw(talking(talk), limits=Limits(buffer=5000))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await server.sent(4).reached()
+        await asyncio.to_thread(until, lambda: clock.due, "the application has closed")
+        # The client takes one message, and has another while for the next ones.
+        server.stall_at(5)
+        server.stall_at(4).open()
+        await server.sent(5).reached()
+        clock.go_off()
+        await asyncio.sleep(0)
+        assert not task.done()
+        clock.go_off()
+        await task
+        assert app.stats().websockets == goes_on
+        go_on.open()
+        await asyncio.to_thread(until, lambda: not app.stats().websockets, "its end")
+        # The loop hears of it after the thread has ended.
+        await asyncio.to_thread(until, lambda: not app._bridge.crossings(), "no trace")
+
+    run(main())
+    assert server.data == sent[0][:4]
+    assert server.kinds[-1] == "send"
+    assert ("too late to be raised" in caplog.text) is goes_on
+    caplog.clear()
+
+
+def test_websocket_whose_client_takes_no_refusal_is_given_up(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 0.05)
+    server = WebSocketServer()
+    server.stall_at(1)
+    serve(adapter(answering([b"no"], status="404 Not Found")), server)
+    assert server.kinds == ["http.response.start"]
+
+
 # The end.
 
 

@@ -496,6 +496,35 @@ class Crossing:
             self._wait_while(lambda: self._is_ahead(self._window // 2, MAX_ITEMS // 2))
         self.check()
 
+    def wait_room_for(self, size: int, unless: Callable[[], bool]) -> None:
+        """Wait until so many bytes fit between the thread and the task.
+
+        What is longer than all that fits there has room once nothing is left. One
+        thread at a time may wait here, but it may be any that the work has started.
+
+        Args:
+            size: Bytes that are to be put out after this.
+            unless: Tells whether nothing is to be put out any more, and so not to
+                wait. Who makes it true calls `ring`.
+        """
+        if self._is_too_full(size, self._window, MAX_ITEMS) and not unless():
+            self._has_stalled = True
+            self._wait_while(
+                lambda: (
+                    self._is_too_full(size, self._window // 2, MAX_ITEMS // 2)
+                    and not unless()
+                )
+            )
+
+    def ring(self) -> None:
+        """Have each thread that waits look again at what it waits for; any thread."""
+        # Who waits has added a bell, with this lock, before it looked the first time.
+        # So either the bell is here, or that look has seen what there was to see.
+        with _BELLS:
+            bells = self._bells
+        for bell in bells:
+            bell.ring()
+
     def wait_delivered(self) -> None:
         """Wait until the task has delivered all that was put out; raises as above."""
         self._wait_while(self._is_undelivered)
@@ -503,6 +532,10 @@ class Crossing:
 
     def _is_ahead(self, size: int, items: int) -> bool:
         return self._put - self._taken > size or len(self._items) >= items
+
+    def _is_too_full(self, size: int, window: int, items: int) -> bool:
+        ahead = self._put - self._taken
+        return ahead > max(0, window - size) or len(self._items) >= items
 
     def _is_undelivered(self) -> bool:
         # In this order, since `take` raises the one before it empties the other.

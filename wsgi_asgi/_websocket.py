@@ -11,6 +11,10 @@ between it rests while the application has not taken what has come.
 
 No ``receive()`` is awaited while an answer to the handshake or a close is sent:
 Granian's close waits for it, and the client would learn of neither.
+
+Once the application has closed, nobody waits in a thread any more for a client that
+takes nothing, and so the task must not wait for ever. It gives the client up, and the
+server ends the connection.
 """
 
 import logging
@@ -40,6 +44,7 @@ from wsgi_asgi._handshake import (
 )
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Mailbox
+from wsgi_asgi._port import Timer
 from wsgi_asgi._socket import FrameSocket
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
@@ -50,7 +55,8 @@ logger = logging.getLogger("wsgi_asgi")
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
 
-# How long a client may take to answer a close, see `_await_answer`.
+# How long a client may take nothing of what is left to be sent when the application has
+# closed, and then how long to answer the close, see `_await_answer`.
 CLOSING_S = 10.0
 
 # Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
@@ -122,6 +128,11 @@ class WebSocketExchange:
     _told = False  # the server has said that the client left
     _done = False  # the thread has ended, and all that it put out is sent
     _send_error: Exception | None = None
+    # Of the task, once the application has closed, see `_begin_to_close`.
+    _patience: Timer | None = None
+    _has_taken = False  # the client has taken something since the timer was set
+    _given_up = False
+    _cut: Callable[[], object]
     # Of the thread.
     _status = 0  # answered after it was accepted
 
@@ -161,7 +172,14 @@ class WebSocketExchange:
                 await self._send_one(message)
             return
         try:
-            await self._converse()
+            async with crossing.port.interruptible() as self._cut:
+                await self._converse()
+            if self._given_up:
+                # As long as something holds these two, Granian keeps the connection.
+                del self._receive, self._send
+                if not crossing.ended:
+                    crossing.desert(self._log_lost_error)
+                    return
             crossing.leave()
         except BaseException as error:
             await self._give_up(error)
@@ -176,7 +194,10 @@ class WebSocketExchange:
         self._answer = Answer(settings.name, settings.limits.buffer)
         self._inbox = Mailbox[Incoming](self._crossing, settings.limits.buffer)
         channel = self._channel = Channel(
-            self._crossing, self._inbox, scope.get("subprotocols") or ()
+            self._crossing,
+            self._inbox,
+            scope.get("subprotocols") or (),
+            self._begin_to_close,
         )
         environ["wsgi.websocket"] = WebSocket(channel, environ)
         environ["wsgi.websocket_version"] = "13"
@@ -239,6 +260,24 @@ class WebSocketExchange:
         except Exception as error:
             self._send_error = error
             self._end(LOST, "")
+        else:
+            self._has_taken = True
+
+    def _begin_to_close(self) -> None:
+        """Give the client some time for what is left: the application has closed."""
+        if not self._over:
+            self._has_taken = False
+            port = self._crossing.port
+            self._patience = port.call_later(CLOSING_S, self._look_at_client)
+
+    def _look_at_client(self) -> None:
+        """Give the client up if it has taken nothing since the last look."""
+        if self._has_taken:
+            self._begin_to_close()
+        else:
+            self._given_up = True
+            self._end(LOST, "")
+            self._cut()
 
     async def _pump(self) -> bool:
         """Receive as the application takes it, until the client leaves."""
@@ -265,6 +304,8 @@ class WebSocketExchange:
         """Send nothing more, and tell whoever reads that nothing more will come."""
         self._over = True
         self._listening = False
+        if self._patience:
+            self._patience.cancel()
         self._channel.end(Close(code, reason))
 
     async def _give_up(self, error: BaseException) -> None:
@@ -305,7 +346,8 @@ class WebSocketExchange:
         client is answered by a reset, and the client never learns why it was closed.
         Over HTTP/2 it ends the connection with all its other streams (Hypercorn 0.18).
         """
-        if self._channel.accepted and not (self._told or self._send_error):
+        lost = self._told or self._send_error or self._given_up
+        if self._channel.accepted and not lost:
             await self._hear(CLOSING_S)
 
     async def _hear(self, seconds: float) -> None:
