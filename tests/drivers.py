@@ -47,6 +47,8 @@ RUN_S = 20.0
 QUIET_S = 0.25
 # The adapter looks after exchanges that take long within this.
 WATCHED_S = 0.4
+# Turns of the loop after which a task that has nothing to do sleeps.
+IDLE_TURNS = 10
 # How long a callback may hold the loop up before asyncio logs it.
 BLOCKED_S = 5.0
 
@@ -242,6 +244,24 @@ class Server:
     def fail_at(self, number: int, error: BaseException) -> None:
         """Have send() raise instead of taking its n-th message, and ever after."""
         self._failure = (number, error)
+
+    def is_idle(self) -> Gate:
+        """Give a gate that opens once the loop has run all that is ready; any thread.
+
+        The task of the exchange then sleeps, if nothing has been put out for it.
+        """
+        gate = Gate("the loop is idle")
+        loop = self._loop
+        assert loop
+
+        def count_turns(left: int) -> None:
+            if left:
+                loop.call_soon(count_turns, left - 1)
+            else:
+                gate.open()
+
+        loop.call_soon_threadsafe(count_turns, IDLE_TURNS)
+        return gate
 
     async def run(self, app: ASGIApp) -> None:
         """Have an application serve the scope; raises what that raises."""

@@ -206,6 +206,28 @@ def test_write_precedes_what_is_returned(
     assert server.body == b"onetwoabcd"
 
 
+@pytest.mark.parametrize(
+    "rest", [[], [b" and more"], (), iter([])], ids=["none", "one", "tuple", "iterator"]
+)
+def test_response_after_write_ends_without_the_tick(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, rest: Body
+) -> None:
+    # Within a test's time nothing then wakes the task by chance.
+    monkeypatch.setattr("wsgi_asgi._port.TICK_S", 1000.0)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)(b"page")
+        server.sent(2).wait()
+        server.is_idle().wait()
+        return rest
+
+    server = HttpServer()
+    serve(adapter(app, validate=False), server)  # its wrapper would hide the list
+    assert server.body == b"page" + b"".join(
+        rest if type(rest) in (list, tuple) else ()
+    )
+
+
 def test_write_is_sent_while_the_application_runs(adapter: MakeAdapter) -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         write = start(start_response)

@@ -498,6 +498,134 @@ def test_job_that_ended_to_stream_counts_again(
     assert crowd.most == 2
 
 
+# Waits for a client.
+
+
+def test_job_that_steps_out_makes_room_for_one_that_waits(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    ran = threading.Event()
+
+    def wait_for_client() -> None:
+        pool.execute(ran.set)
+        pool.step_out()
+        assert ran.wait(WAIT_S)
+        pool.step_in()
+
+    run(pool, wait_for_client)
+
+
+def test_job_that_steps_in_runs_on_at_once_and_lets_none_begin_beside_it(
+    make_pool: MakePool, crowd: Crowd
+) -> None:
+    pool = make_pool(2)
+    out, may_go_on, is_in, may_end = (threading.Event() for _ in range(4))
+
+    def wait_for_client() -> None:
+        pool.step_out()
+        out.set()
+        may_go_on.wait(WAIT_S)
+        pool.step_in()
+        is_in.set()
+        may_end.wait(WAIT_S)
+
+    pool.execute(wait_for_client)
+    assert out.wait(WAIT_S)
+    for _ in range(2):
+        pool.execute(crowd.job)
+    crowd.wait_inside(2)
+    late, may_end_too = threading.Event(), threading.Event()
+
+    may_go_on.set()
+    assert is_in.wait(WAIT_S)  # a third beside the two
+
+    def come_late() -> None:
+        late.set()
+        may_end_too.wait(WAIT_S)
+
+    pool.execute(come_late)
+    crowd.let_go()
+    crowd.wait_left(2)
+    assert late.wait(WAIT_S)  # one runs beside the job that has stepped in ...
+    later = threading.Event()
+    pool.execute(later.set)
+    assert not later.wait(QUIET_S)  # ... and no more than one
+    may_end.set()
+    assert later.wait(WAIT_S)
+    may_end_too.set()
+
+
+def test_job_that_is_detached_ends_its_thread_and_makes_room(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(1)
+    threads: list[threading.Thread] = []
+    may_end = threading.Event()
+    ran = threading.Event()
+
+    def leave() -> None:
+        threads.append(threading.current_thread())
+        pool.execute(ran.set)
+        pool.detach(threading.get_ident())
+        assert ran.wait(WAIT_S)
+        may_end.wait(WAIT_S)
+
+    pool.execute(leave)
+    assert ran.wait(WAIT_S)
+    assert pool.threads == 1
+    may_end.set()
+    threads[0].join(WAIT_S)
+    assert not threads[0].is_alive()
+    run(pool)
+    pool.retire()
+    assert pool.threads == 0
+
+
+def test_job_of_another_thread_goes_on_beside_a_detached_one(
+    make_pool: MakePool, crowd: Crowd
+) -> None:
+    pool = make_pool(2)
+    detached, may_end = threading.Event(), threading.Event()
+
+    def leave() -> None:
+        pool.detach(threading.get_ident())
+        detached.set()
+        may_end.wait(WAIT_S)
+
+    pool.execute(leave)
+    assert detached.wait(WAIT_S)
+    for _ in range(4):
+        pool.execute(crowd.job)
+    crowd.wait_inside(2)
+    crowd.let_go()
+    crowd.wait_left(4)
+    run(pool)  # threads that are not detached take one job after the other
+    may_end.set()
+
+
+def test_job_is_detached_though_no_thread_can_be_had_for_the_next(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(1)
+    ran, tried, may_end = (threading.Event() for _ in range(3))
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        tried.set()
+        raise RuntimeError("can't start new thread")
+
+    def leave() -> None:
+        pool.execute(ran.set)
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        pool.detach(threading.get_ident())
+        monkeypatch.setattr(threading.Thread, "start", start)
+        may_end.wait(WAIT_S)
+
+    pool.execute(leave)
+    assert tried.wait(WAIT_S)
+    assert ran.wait(WAIT_S)  # the injector has tried again
+    may_end.set()
+
+
 # Ends.
 
 

@@ -527,6 +527,10 @@ class Crossing:
 
     def wait_delivered(self) -> None:
         """Wait until the task has delivered all that was put out; raises as above."""
+        # What `put_last` has put out relies on the end of the work for its wake-up,
+        # and the end comes after this.
+        if self._items and self._sleeping:
+            self._rouse()
         self._wait_while(self._is_undelivered)
         self.check()
 

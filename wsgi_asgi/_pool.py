@@ -4,8 +4,10 @@ A pool of our own, for three reasons. Work is handed over without a Future, a
 Condition or a wake-up per job, which is most of what a hop to a thread costs.
 Threads are injected as the work needs them: the interpreter runs one thread at a
 time, so an application that computes is fastest on few, and one that waits for a
-database needs many. And a thread that streams a response for minutes stops
-counting against the bound that quick requests share.
+database needs many. And a thread that serves its client at the client's own speed
+does not count against the bound that quick requests share: a thread that streams a
+response (`begin_stream`), one that waits for more of a request's body (`step_out`),
+and one that a WebSocket keeps for as long as it lasts (`detach`).
 
 Theory of operation. Jobs wait in one deque. A thread without a job parks on a
 stack, so that those used last are used next and the others can retire. A new job
@@ -30,6 +32,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -104,6 +107,7 @@ class ThreadPool(Executor):
         self._jobs: deque[tuple[Callable[[], object], float]] = deque()
         self._threads: set[threading.Thread] = set()
         self._parked: list[Bell] = []
+        self._detached: set[int] = set()  # threads that do not come back
         self._streams = 0
         self._awake = 0  # threads that run quick jobs, or look for one
         self._progress = 0.0  # when a job was last taken, or a thread sent for one
@@ -165,6 +169,40 @@ class ThreadPool(Executor):
         with self._lock:
             self._streams -= 1
             self._awake += 1
+
+    def step_out(self) -> None:
+        """Stop counting the calling thread's job against `threads` while it waits.
+
+        The job must `step_in` before it goes on.
+        """
+        with self._lock:
+            self._awake -= 1
+            if self._jobs:
+                self._add_thread()
+
+    def step_in(self) -> None:
+        """Count the calling thread's job again, which goes on at once.
+
+        More jobs than `threads` may run then. No thread takes a new job until the
+        count is within the bound again.
+        """
+        with self._lock:
+            self._awake += 1
+
+    def detach(self, ident: int) -> None:
+        """Take a thread out of the pool for good; any thread.
+
+        It stops counting at once, and ends when its job does.
+
+        Args:
+            ident: The identity of a thread of this pool that runs a job.
+        """
+        with self._lock:
+            self._detached.add(ident)
+            self._threads = {one for one in self._threads if one.ident != ident}
+            self._awake -= 1
+            if self._jobs:
+                self._try_to_add_thread()
 
     def retire(self) -> None:
         """End the threads: those that are idle now, the others after their job.
@@ -250,6 +288,11 @@ class ThreadPool(Executor):
                 if not self._threads:
                     raise
 
+    def _try_to_add_thread(self) -> None:
+        """Add a thread, or leave it to the injector to try again; with the lock."""
+        with suppress(RuntimeError):  # the system is out of threads
+            self._add_thread()
+
     def _watch(self) -> None:
         """Have the injector look at the queue; with the lock."""
         if self._injector is None:
@@ -272,6 +315,16 @@ class ThreadPool(Executor):
             except BaseException:
                 logger.exception("a job of the thread pool failed")
             del job  # and with it all that the request held
+            if self._detached and self._is_detached():
+                return
+
+    def _is_detached(self) -> bool:
+        """Tell whether the calling thread has left the pool, and forget it if so."""
+        ident = threading.get_ident()
+        with self._lock:
+            found = ident in self._detached
+            self._detached.discard(ident)
+        return found
 
     def _next_job(self, bell: Bell) -> Callable[[], object] | None:
         """Park until there is something to do; None when the thread must end."""
@@ -343,7 +396,7 @@ class ThreadPool(Executor):
             if now - job[1] >= TICK_S and (share < COMPUTING_SHARE or starved):
                 taken_at = now
                 with self._lock:
-                    self._add_thread()
+                    self._try_to_add_thread()
             del job
 
 
