@@ -14,6 +14,7 @@ from wsgi_asgi._limits import Limits, Stats
 from wsgi_asgi._pool import ThreadPool
 from wsgi_asgi._types import ASGIApp, Receive, Scope, Send
 from wsgi_asgi._websocket import (
+    HANDSHAKES,
     WebSocketExchange,
     WebSocketSettings,
     refuse_websocket,
@@ -58,11 +59,13 @@ class WsgiToAsgi:
         spool: Receive a body that comes without Content-Length whole, into
             memory and then a temporary file, and set CONTENT_LENGTH. Django
             reads nothing without it.
-        websockets: Run WebSockets as well, each in a thread of its own for as
-            long as it lasts; what they find in the environ, the documentation
-            says. False refuses them with status 403, and an ASGI application
-            gets them instead. Where requests run strictly one after the other,
-            they are refused too, since they would run beside.
+        websockets: Run WebSockets as well. Until it is accepted, each is a
+            request like any other; from then on its thread is its own, for as
+            long as it lasts, and counts no more against `threads`. What they
+            find in the environ, the documentation says. False refuses them with
+            status 403, and an ASGI application gets them instead. Where
+            requests run strictly one after the other, they are refused too,
+            since they would run beside.
         limits: Bounds on bytes, streams, WebSockets and time.
         on_startup: Called without arguments, in a thread, one after the other,
             before the server takes requests.
@@ -111,6 +114,7 @@ class WsgiToAsgi:
             owned=executor is None,
             thread_sensitive=thread_sensitive,
             apart=limits.websockets,
+            dedicated=HANDSHAKES,
         )
         pool = self._bridge.pool
         serial = thread_sensitive or (pool is not None and pool.max_threads == 1)
@@ -160,7 +164,7 @@ class WsgiToAsgi:
                 not (crossing.running or crossing.ended) for crossing in crossings
             ),
             streams=sum(crossing.streaming for crossing in crossings),
-            websockets=self._bridge.apart.running,
+            websockets=self._bridge.apart.taken,
             completed=self._http.completed,
             rejected=self._http.rejected + self._websockets.rejected,
             disconnected=self._http.disconnected,

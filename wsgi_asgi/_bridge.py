@@ -37,7 +37,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool
 from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -96,8 +96,10 @@ class Bridge:
         owned: Nobody else uses the executor.
         thread_sensitive: Run work in asgiref's one thread for synchronous code
             instead, together with all other thread-sensitive code.
-        apart: How many crossings may have a thread of their own, beside the
-            executor.
+        apart: How many crossings may keep their thread for themselves, beside the
+            others, see `Crossing.move_apart`.
+        dedicated: How many that may do so can run before, where the executor is none
+            of ours and its threads cannot be kept.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class Bridge:
         owned: bool = True,
         thread_sensitive: bool = False,
         apart: int = 0,
+        dedicated: int = 0,
     ) -> None:
-        self.apart = DedicatedThreads(apart)
+        self.apart = Places(apart)
+        self.dedicated = DedicatedThreads(dedicated)
         self.executor = executor
         self.owned = owned
         self.pool = executor if isinstance(executor, ThreadPool) else None
@@ -203,7 +207,7 @@ class Crossing:
         nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
         streaming: The thread counts as a stream's.
-        apart: The thread is its own, and not the executor's.
+        apart: The thread is its own, and none of those that others use.
         over: The task has no more to do with it. There may still be threads that wait
             for the task, to which the application has passed on what does.
     """
@@ -304,14 +308,45 @@ class Crossing:
             self.port.leave(self)
             raise
 
-    def start_apart(self) -> bool:
-        """Hand the work to a thread of its own; False if there are too many."""
-        self.apart = True
+    def start_movable(self) -> bool:
+        """Hand the work to a thread that it may `move_apart` with.
+
+        Returns:
+            False if there is none to be had, now or ever.
+        """
         self.port.enter(self)
-        if not self._bridge.apart.execute(self._run):
+        try:
+            self._movable.execute(self._run)
+        except RuntimeError:
             self.port.leave(self)
             return False
         return True
+
+    @property
+    def _movable(self) -> ThreadPool | DedicatedThreads:
+        return self._bridge.pool or self._bridge.dedicated
+
+    def move_apart(self, thread: int) -> bool:
+        """Keep the work's thread, so that it does not count among the others; once.
+
+        The work has to call `end_apart` at its end.
+
+        Args:
+            thread: The identity of that thread. Any thread may call this.
+
+        Returns:
+            False if as many as may be are apart; nothing has changed then.
+        """
+        if not self._bridge.apart.take():
+            return False
+        self.apart = True
+        self._movable.detach(thread)
+        return True
+
+    def end_apart(self) -> None:
+        """Count the thread no more, if it was moved apart; it is about to end."""
+        if self.apart:
+            self._bridge.apart.free()
 
     def take(self) -> list[Any]:
         """Give all that the thread has put out since the last time.

@@ -61,6 +61,8 @@ class Channel:
         crossing: The application's thread.
         inbox: What has come from the client. It ends when the WebSocket does.
         offered: The subprotocols that the client can speak.
+        on_accept: Called by the thread that accepts, first of all. It gives what to
+            answer instead if it cannot be accepted, or nothing.
         on_close: Called on the loop when the application has closed or refused it,
             and what it has put out before may still wait to be sent.
 
@@ -76,6 +78,7 @@ class Channel:
         crossing: Crossing,
         inbox: Mailbox[Incoming],
         offered: Iterable[str],
+        on_accept: Callable[[], list[Message]],
         on_close: Callable[[], object],
     ) -> None:
         self.state = State.CONNECTING
@@ -84,6 +87,7 @@ class Channel:
         self.inbox = inbox
         self.offered = tuple(offered)
         self._crossing = crossing
+        self._on_accept = on_accept
         self._on_close = on_close
         self._sending = threading.Lock()  # taken before the other
         self._lock = threading.Lock()
@@ -109,7 +113,7 @@ class Channel:
 
         Raises:
             WebSocketError: It is open or closed already, or the arguments are not
-                such.
+                such, or too many are open and it is refused.
         """
         with self._lock:
             if self.state is not State.CONNECTING:
@@ -117,7 +121,7 @@ class Channel:
             self._accept(subprotocol, headers)
 
     def open(self) -> None:
-        """Accept it, unless that has been decided."""
+        """Accept it, unless that has been decided; raises as `accept` does."""
         with self._lock:
             if self.state is State.CONNECTING:
                 self._accept(None, ())
@@ -134,6 +138,7 @@ class Channel:
             raw_headers = [encode_header(pair) for pair in headers]
         except (TypeError, ValueError) as error:
             raise websocket_error(f"accept(): {error}") from None
+        self._find_place()
         self.state = State.OPEN
         self.accepted = True
         self._put(
@@ -143,6 +148,15 @@ class Channel:
                 "headers": raw_headers,
             }
         )
+
+    def _find_place(self) -> None:
+        """Raise WebSocketError if too many are open, and refuse it; with the lock."""
+        if refusal := self._on_accept():
+            self._shut(refusal, Close(NORMAL, ""))
+            raise websocket_error(
+                "too many WebSockets are open, and the client was told so; "
+                "Limits(websockets=...) says how many may be"
+            )
 
     def send(self, message: str | bytes) -> None:
         """Send a message, waiting as long as too much is on its way.

@@ -20,8 +20,9 @@ class Limits:
             gets 413. `None` accepts any.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
-        websockets: How many WebSockets, beside all requests, may each hold a
-            thread. Further ones get 503.
+        websockets: How many accepted WebSockets, beside all requests, may each
+            hold a thread. Further ones get 503. One that is not accepted yet is
+            a request like any other.
         shutdown_timeout: Seconds that a shutdown waits for running requests and
             open WebSockets.
 
@@ -58,10 +59,12 @@ class Stats:
     Attributes:
         threads: Threads alive in the pool, busy or waiting for work. Zero
             where the adapter was given an executor of another kind.
-        busy: Requests that hold a thread, streaming ones included.
-        queued: Requests that wait for a thread.
+        busy: Requests that hold a thread, streaming ones included, and those
+            for a WebSocket that is not accepted.
+        queued: Requests that wait for a thread, those for a WebSocket included.
         streams: Requests whose response streams.
-        websockets: WebSockets, each of which holds a thread beside those.
+        websockets: WebSockets that are accepted, each of which holds a thread
+            beside those.
         completed: Requests that ended with a complete response.
         rejected: Requests, those for a WebSocket included, that the adapter
             answered itself (4xx and 503).

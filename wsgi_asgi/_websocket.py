@@ -1,9 +1,13 @@
 """One WebSocket exchange: environ, application and bridge, joined.
 
-The application is called as for a GET that asks for an upgrade, in a thread that is
-the WebSocket's own for as long as it lasts. In the environ it finds two objects to
-speak with the client by, `WebSocket` and `FrameSocket`; the first use of either
-accepts. If it returns without having used them, what it has answered is the refusal.
+The application is called as for a GET that asks for an upgrade. In the environ it
+finds two objects to speak with the client by, `WebSocket` and `FrameSocket`; the first
+use of either accepts. If it returns without having used them, what it has answered is
+the refusal.
+
+Until it is accepted, a WebSocket is a request like any other, since anybody can ask any
+view for it: it waits for one of the threads that requests run in, and takes its turn.
+With the acceptance the thread becomes its own, for as long as it lasts.
 
 The task sends what the thread puts out. A second task beside it, the pump, calls
 ``receive()`` once there is something to hear: from the acceptance to the close. In
@@ -18,6 +22,7 @@ server ends the connection.
 """
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,9 +53,18 @@ from wsgi_asgi._port import Timer
 from wsgi_asgi._socket import FrameSocket
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
-__all__ = ["WebSocketExchange", "WebSocketSettings", "refuse_websocket"]
+__all__ = [
+    "HANDSHAKES",
+    "WebSocketExchange",
+    "WebSocketSettings",
+    "refuse_websocket",
+]
 
 logger = logging.getLogger("wsgi_asgi")
+
+# How many may be asked for and not yet accepted where the requests run in an executor
+# that lets no thread go, and each WebSocket has a thread of its own from the beginning.
+HANDSHAKES = 40
 
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
@@ -74,6 +88,11 @@ _FULL = RequestRefused(
     "503 Service Unavailable",
     "Too many WebSockets are open; try again later.",
     (("Retry-After", "10"),),
+)
+_CROWDED = RequestRefused(
+    "503 Service Unavailable",
+    "Too many WebSockets are asked for; try again.",
+    (("Retry-After", "1"),),
 )
 _FAILED = RequestRefused(
     "500 Internal Server Error", "The application has failed; try again later."
@@ -127,6 +146,7 @@ class WebSocketExchange:
     _over = False  # nothing is to be sent any more
     _told = False  # the server has said that the client left
     _done = False  # the thread has ended, and all that it put out is sent
+    _is_dropped = False  # the client left before a thread had begun
     _send_error: Exception | None = None
     # Of the task, once the application has closed, see `_begin_to_close`.
     _patience: Timer | None = None
@@ -134,6 +154,7 @@ class WebSocketExchange:
     _given_up = False
     _cut: Callable[[], object]
     # Of the thread.
+    _thread = 0  # its identity
     _status = 0  # answered after it was accepted
 
     def __init__(
@@ -144,6 +165,8 @@ class WebSocketExchange:
         self._receive = receive
         self._send = send
         self._pending: deque[tuple[Message, int]] = deque()
+        # Of both: who takes this item out decides whether the application is called.
+        self._undecided = [None]
 
     # On the event loop.
 
@@ -164,12 +187,12 @@ class WebSocketExchange:
             if crossing.port.draining:
                 raise _DRAINING
             self._prepare()
-            if not crossing.start_apart():
+            if bridge.apart.full:
                 raise _FULL
+            if not crossing.start_movable():
+                raise _CROWDED
         except RequestRefused as refusal:
-            settings.rejected += 1
-            for message in build_denial(self._scope, build_refusal(refusal)):
-                await self._send_one(message)
+            await self._refuse(refusal)
             return
         try:
             async with crossing.port.interruptible() as self._cut:
@@ -181,10 +204,29 @@ class WebSocketExchange:
                     crossing.desert(self._log_lost_error)
                     return
             crossing.leave()
+            if self._is_dropped:
+                return
+            if self._decide():  # a shutdown did not wait for its turn
+                await self._refuse(_DRAINING)
+                return
         except BaseException as error:
             await self._give_up(error)
             raise
         await self._conclude(crossing.take_error())
+
+    async def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer without the application."""
+        self._settings.rejected += 1
+        for message in build_denial(self._scope, build_refusal(refusal)):
+            await self._send_one(message)
+
+    def _decide(self) -> bool:
+        """Tell whether nobody has decided before if the application is called."""
+        try:
+            self._undecided.pop()
+        except IndexError:
+            return False
+        return True
 
     def _prepare(self) -> None:
         settings, scope = self._settings, self._scope
@@ -197,6 +239,7 @@ class WebSocketExchange:
             self._crossing,
             self._inbox,
             scope.get("subprotocols") or (),
+            self._find_place,
             self._begin_to_close,
         )
         environ["wsgi.websocket"] = WebSocket(channel, environ)
@@ -204,7 +247,7 @@ class WebSocketExchange:
         self._socket = environ["werkzeug.socket"] = FrameSocket(channel)
 
     async def _converse(self) -> None:
-        while not self._done:
+        while not (self._done or self._is_dropped):
             if self._listening:
                 await self._crossing.port.beside(self._pump, self._deliver)
             else:
@@ -270,6 +313,9 @@ class WebSocketExchange:
             port = self._crossing.port
             self._patience = port.call_later(CLOSING_S, self._look_at_client)
 
+    def _count_refusal(self) -> None:
+        self._settings.rejected += 1
+
     def _look_at_client(self) -> None:
         """Give the client up if it has taken nothing since the last look."""
         if self._has_taken:
@@ -298,6 +344,9 @@ class WebSocketExchange:
             message = {"code": LOST}
         self._told = True
         self._end(message.get("code", NO_CODE), message.get("reason") or "")
+        if self._decide():
+            self._is_dropped = True
+            self._crossing.abandon()
         return True
 
     def _end(self, code: int, reason: str) -> None:
@@ -364,6 +413,14 @@ class WebSocketExchange:
 
     def _work(self) -> None:
         """Call the application, and end the WebSocket when it returns."""
+        if self._decide():
+            self._thread = threading.get_ident()
+            try:
+                self._call_and_end()
+            finally:
+                self._crossing.end_apart()
+
+    def _call_and_end(self) -> None:
         channel = self._channel
         try:
             self._call()
@@ -377,6 +434,13 @@ class WebSocketExchange:
             else:
                 self._deny(build_refusal(_FAILED))
             raise
+
+    def _find_place(self) -> list[Message]:
+        """Move the thread apart; give the refusal if too many are already."""
+        if self._crossing.move_apart(self._thread):
+            return []
+        self._crossing.port.post(self._count_refusal)
+        return build_denial(self._scope, build_refusal(_FULL))
 
     def _call(self) -> None:
         iterable = self._settings.application(self._environ, self._start_response)
