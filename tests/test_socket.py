@@ -224,6 +224,24 @@ def test_socket_answers_pings_and_ignores_pongs(raw: MakeAdapter) -> None:
     assert server.kinds == ["accept", "close"]
 
 
+def test_socket_answers_pings_while_the_loop_is_busy(raw: MakeAdapter) -> None:
+    busy, answered = Gate("the loop is busy"), Gate("the pong is read")
+
+    def hold_up() -> None:
+        busy.open()
+        answered.wait()
+
+    def talk(sock: Any) -> None:
+        sock.sendall(UPGRADE)
+        sock._channel._crossing.port.post(hold_up)
+        busy.wait()
+        sock.sendall(b"\x89\x01?")
+        assert read(sock, 7) == b"\x8a\x81" + ZERO_KEY + b"?"
+        answered.open()
+
+    serve(raw(talking(talk)), WebSocketServer())
+
+
 def test_socket_echoes_the_applications_close(raw: MakeAdapter) -> None:
     def talk(sock: Any) -> None:
         sock.sendall(UPGRADE + CLOSE_1000)

@@ -219,7 +219,7 @@ class Channel:
 
     def answer(self, item: Incoming) -> None:
         """Have something fetched that is not from the client."""
-        self._crossing.port.post(lambda: self.inbox.deliver(item, 0))
+        self.inbox.interject(item)
 
     @property
     def is_readable(self) -> bool:
