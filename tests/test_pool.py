@@ -1215,6 +1215,6 @@ def test_places_are_taken_up_to_the_bound() -> None:
     places = Places(2)
     assert [places.take() for _ in range(3)] == [True, True, False]
     assert places.full
-    places.free()
+    places.give_back()
     assert (places.full, places.taken) == (False, 1)
     assert places.take()

@@ -757,13 +757,9 @@ def test_websocket_asked_for_beside_too_many_others_is_refused_with_503(
     assert app.stats().rejected == 1
 
 
-@pytest.mark.parametrize("moment", ["long before", "as it begins"])
 def test_websocket_whose_client_leaves_before_its_turn_is_dropped(
-    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch, moment: str
+    raw: MakeAdapter,
 ) -> None:
-    if moment == "as it begins":
-        # The thread has looked already whether anybody wants its work.
-        monkeypatch.setattr(bridge.Crossing, "abandon", lambda crossing: None)
     view = Visits(hello)
     app = raw(view, threads=2)
     leaves = Gate("the client leaves")
@@ -809,9 +805,8 @@ def test_websocket_whose_turn_a_shutdown_does_not_wait_for_is_refused_with_503(
 
 
 def test_websocket_whose_task_is_cancelled_before_its_turn_never_runs(
-    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+    raw: MakeAdapter,
 ) -> None:
-    monkeypatch.setattr(bridge, "LINGER_S", 0.01)
     view = Visits(hello)
     app = raw(view, threads=2)
     servers = [WebSocketServer() for _ in range(2)]

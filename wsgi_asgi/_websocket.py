@@ -22,7 +22,6 @@ server ends the connection.
 """
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,12 +30,13 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._bridge import Bridge, Crossing
-from wsgi_asgi._channel import Channel, Incoming, WebSocket, byte_size
+from wsgi_asgi._channel import Channel, Incoming, State, WebSocket, byte_size
 from wsgi_asgi._errors import (
     ClientDisconnected,
     RequestRefused,
     WebSocketError,
     raisable,
+    shutting_down,
 )
 from wsgi_asgi._frames import Close
 from wsgi_asgi._handshake import (
@@ -79,21 +79,6 @@ NO_CODE = 1005
 LOST = 1006
 INTERNAL_ERROR = 1011
 
-_DRAINING = RequestRefused(
-    "503 Service Unavailable",
-    "The server is shutting down; try again.",
-    (("Retry-After", "1"),),
-)
-_FULL = RequestRefused(
-    "503 Service Unavailable",
-    "Too many WebSockets are open; try again later.",
-    (("Retry-After", "10"),),
-)
-_CROWDED = RequestRefused(
-    "503 Service Unavailable",
-    "Too many WebSockets are asked for; try again.",
-    (("Retry-After", "1"),),
-)
 _FAILED = RequestRefused(
     "500 Internal Server Error", "The application has failed; try again later."
 )
@@ -117,6 +102,25 @@ class WebSocketSettings:
     limits: Limits
     duplicate_header_limit: int | None
     rejected: int = 0
+
+
+# Made anew each time: what is raised again and again collects tracebacks.
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(
+        "503 Service Unavailable",
+        "Too many WebSockets are open; try again later.",
+        (("Retry-After", "10"),),
+    )
+
+
+def _crowded() -> RequestRefused:
+    return RequestRefused(
+        "503 Service Unavailable",
+        "Too many WebSockets are asked for; try again.",
+        (("Retry-After", "1"),),
+    )
 
 
 async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +150,6 @@ class WebSocketExchange:
     _over = False  # nothing is to be sent any more
     _told = False  # the server has said that the client left
     _done = False  # the thread has ended, and all that it put out is sent
-    _is_dropped = False  # the client left before a thread had begun
     _send_error: Exception | None = None
     # Of the task, once the application has closed, see `_begin_to_close`.
     _patience: Timer | None = None
@@ -154,7 +157,6 @@ class WebSocketExchange:
     _given_up = False
     _cut: Callable[[], object]
     # Of the thread.
-    _thread = 0  # its identity
     _status = 0  # answered after it was accepted
 
     def __init__(
@@ -165,8 +167,6 @@ class WebSocketExchange:
         self._receive = receive
         self._send = send
         self._pending: deque[tuple[Message, int]] = deque()
-        # Of both: who takes this item out decides whether the application is called.
-        self._undecided = [None]
 
     # On the event loop.
 
@@ -184,13 +184,14 @@ class WebSocketExchange:
             bridge, bridge.port(), self._work, buffer=settings.limits.buffer
         )
         try:
-            if crossing.port.draining:
-                raise _DRAINING
+            crossing.term = bridge.term_of(self._scope)
+            if crossing.port.drains(crossing.term):
+                raise shutting_down()
             self._prepare()
             if bridge.apart.full:
-                raise _FULL
+                raise _full()
             if not crossing.start_movable():
-                raise _CROWDED
+                raise _crowded()
         except RequestRefused as refusal:
             await self._refuse(refusal)
             return
@@ -204,10 +205,9 @@ class WebSocketExchange:
                     crossing.desert(self._log_lost_error)
                     return
             crossing.leave()
-            if self._is_dropped:
-                return
-            if self._decide():  # a shutdown did not wait for its turn
-                await self._refuse(_DRAINING)
+            if self._channel.state is State.CONNECTING:
+                # Its turn never came: the client has left, or a shutdown did not wait.
+                await self._refuse(shutting_down())
                 return
         except BaseException as error:
             await self._give_up(error)
@@ -215,18 +215,11 @@ class WebSocketExchange:
         await self._conclude(crossing.take_error())
 
     async def _refuse(self, refusal: RequestRefused) -> None:
-        """Answer without the application."""
-        self._settings.rejected += 1
-        for message in build_denial(self._scope, build_refusal(refusal)):
-            await self._send_one(message)
-
-    def _decide(self) -> bool:
-        """Tell whether nobody has decided before if the application is called."""
-        try:
-            self._undecided.pop()
-        except IndexError:
-            return False
-        return True
+        """Answer without the application, unless the client has left."""
+        if not self._over:
+            self._settings.rejected += 1
+            for message in build_denial(self._scope, build_refusal(refusal)):
+                await self._send_one(message)
 
     def _prepare(self) -> None:
         settings, scope = self._settings, self._scope
@@ -247,7 +240,7 @@ class WebSocketExchange:
         self._socket = environ["werkzeug.socket"] = FrameSocket(channel)
 
     async def _converse(self) -> None:
-        while not (self._done or self._is_dropped):
+        while not self._done:
             if self._listening:
                 await self._crossing.port.beside(self._pump, self._deliver)
             else:
@@ -344,8 +337,7 @@ class WebSocketExchange:
             message = {"code": LOST}
         self._told = True
         self._end(message.get("code", NO_CODE), message.get("reason") or "")
-        if self._decide():
-            self._is_dropped = True
+        if not self._crossing.has_begun:
             self._crossing.abandon()
         return True
 
@@ -413,12 +405,10 @@ class WebSocketExchange:
 
     def _work(self) -> None:
         """Call the application, and end the WebSocket when it returns."""
-        if self._decide():
-            self._thread = threading.get_ident()
-            try:
-                self._call_and_end()
-            finally:
-                self._crossing.end_apart()
+        try:
+            self._call_and_end()
+        finally:
+            self._crossing.end_apart()
 
     def _call_and_end(self) -> None:
         channel = self._channel
@@ -437,10 +427,10 @@ class WebSocketExchange:
 
     def _find_place(self) -> list[Message]:
         """Move the thread apart; give the refusal if too many are already."""
-        if self._crossing.move_apart(self._thread):
+        if self._crossing.move_apart():
             return []
         self._crossing.port.post(self._count_refusal)
-        return build_denial(self._scope, build_refusal(_FULL))
+        return build_denial(self._scope, build_refusal(_full()))
 
     def _call(self) -> None:
         iterable = self._settings.application(self._environ, self._start_response)
