@@ -22,7 +22,14 @@ import pytest
 
 from tests.drivers import QUIET_S, WAIT_S, until
 from wsgi_asgi import _pool
-from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool, check_threads
+from wsgi_asgi._pool import (
+    CORE,
+    Bell,
+    DedicatedThreads,
+    Places,
+    ThreadPool,
+    check_threads,
+)
 
 MakePool = Callable[..., ThreadPool]
 
@@ -329,7 +336,7 @@ def test_threads_of_pools_that_run_at_once_have_names_of_their_own(
             pool.execute(crowd.job)
     apart = DedicatedThreads(2)
     for _ in range(2):
-        assert apart.execute(crowd.job)
+        apart.execute(crowd.job)
     crowd.wait_inside(8)
     names = [
         thread.name
@@ -1176,12 +1183,48 @@ def test_dedicated_threads_run_each_job_in_its_own_up_to_the_bound(
     crowd: Crowd,
 ) -> None:
     threads = DedicatedThreads(3)
-    assert [threads.execute(crowd.job) for _ in range(4)] == [True] * 3 + [False]
+    for _ in range(3):
+        threads.execute(crowd.job)
+    with pytest.raises(RuntimeError, match="3 dedicated threads run already"):
+        threads.execute(crowd.job)
     crowd.wait_inside(3)
     assert threads.running == 3
     crowd.let_go()
     until(lambda: threads.running == 0, "all jobs have ended")
-    assert threads.execute(lambda: None)
+    threads.execute(lambda: None)
+    until(lambda: threads.running == 0, "the job has ended")
+
+
+def test_dedicated_thread_that_is_detached_makes_room(crowd: Crowd) -> None:
+    threads = DedicatedThreads(1)
+
+    def leave() -> None:
+        threads.detach(threading.get_ident())
+        crowd.job()
+
+    threads.execute(leave)
+    crowd.wait_inside(1)
+    assert threads.running == 0
+    threads.execute(crowd.job)
+    crowd.wait_inside(2)
+    assert threads.running == 1
+    crowd.let_go()
+    until(lambda: threads.running == 0, "the other job has ended")
+    assert crowd.left == 2
+
+
+def test_dedicated_thread_that_cannot_be_had_leaves_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = DedicatedThreads(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.execute(list)
+    threads.execute(list)
     until(lambda: threads.running == 0, "the job has ended")
 
 
@@ -1192,18 +1235,24 @@ def test_dedicated_thread_logs_what_a_job_raises_and_is_free_again(
         raise SystemExit("lost")
 
     threads = DedicatedThreads(1)
-    assert threads.execute(fail)
+    threads.execute(fail)
     until(lambda: threads.running == 0, "the job has ended")
     assert "a job of a dedicated thread failed" in caplog.text
 
 
 @needs_fork
 def test_dedicated_threads_in_a_forked_child_are_none(crowd: Crowd) -> None:
-    threads = DedicatedThreads(1)
-    assert threads.execute(crowd.job)
+    threads, places = DedicatedThreads(1), Places(1)
+    threads.execute(crowd.job)
+    assert places.take()
     crowd.wait_inside(1)
-    assert in_child(lambda: threads.running == 0 and threads.execute(list)) == b"right"
-    assert threads.running == 1
+
+    def are_free() -> bool:
+        threads.execute(list)  # else it raises
+        return places.take()
+
+    assert in_child(are_free) == b"right"
+    assert threads.running == places.taken == 1
     crowd.let_go()
     until(lambda: threads.running == 0, "the job has ended")
 
@@ -1255,3 +1304,12 @@ def test_threads_that_are_the_systems_are_taken(
 ) -> None:
     stand_in(monkeypatch, *library, *patched)
     check_threads()
+
+
+def test_places_are_taken_up_to_the_bound() -> None:
+    places = Places(2)
+    assert [places.take() for _ in range(3)] == [True, True, False]
+    assert places.full
+    places.give_back()
+    assert (places.full, places.taken) == (False, 1)
+    assert places.take()

@@ -291,6 +291,33 @@ def test_beside_within_another_is_cut_short_with_it(on_loop: Run) -> None:
     assert cut
 
 
+@on_each_kind
+def test_interruptible_block_is_cut_short_by_a_call(on_loop: Run) -> None:
+    after: list[bool] = []
+
+    async def main(port: Port) -> None:
+        async with port.interruptible() as interrupt:
+            port.call_later(0.01, interrupt)
+            await wait_or_cut(port.new_waiter())
+        await port.pause(0)
+        after.append(True)
+
+    on_loop(main)
+    assert cut == after == [True]
+
+
+@on_each_kind
+def test_interruptible_block_raises_what_is_its_own(on_loop: Run) -> None:
+    async def main(port: Port) -> None:
+        async with port.interruptible():
+            await port.pause(0)
+        with pytest.raises(TimeoutError, match="of a server"):
+            async with port.interruptible():
+                raise TimeoutError("of a server")
+
+    on_loop(main)
+
+
 # Counting.
 
 

@@ -1,6 +1,7 @@
 """WebSockets for applications that write and read frames on a socket."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import select
@@ -223,6 +224,24 @@ def test_socket_answers_pings_and_ignores_pongs(raw: MakeAdapter) -> None:
     assert server.kinds == ["accept", "close"]
 
 
+def test_socket_answers_pings_while_the_loop_is_busy(raw: MakeAdapter) -> None:
+    busy, answered = Gate("the loop is busy"), Gate("the pong is read")
+
+    def hold_up() -> None:
+        busy.open()
+        answered.wait()
+
+    def talk(sock: Any) -> None:
+        sock.sendall(UPGRADE)
+        sock._channel._crossing.port.post(hold_up)
+        busy.wait()
+        sock.sendall(b"\x89\x01?")
+        assert read(sock, 7) == b"\x8a\x81" + ZERO_KEY + b"?"
+        answered.open()
+
+    serve(raw(talking(talk)), WebSocketServer())
+
+
 def test_socket_echoes_the_applications_close(raw: MakeAdapter) -> None:
     def talk(sock: Any) -> None:
         sock.sendall(UPGRADE + CLOSE_1000)
@@ -274,6 +293,67 @@ def test_socket_closed_without_a_close_frame_closes_with_1011(
     serve(raw(talking(talk)), server)
     assert server.data == ["x"]
     assert server.close_code == 1011
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda sock: sock.sendall(CLOSE_1000), id="a close frame"),
+        pytest.param(lambda sock: sock.sendall(b"\x83\0"), id="a frame that is none"),
+        pytest.param(lambda sock: sock.shutdown(socket.SHUT_RDWR), id="shutdown()"),
+        pytest.param(lambda sock: sock.close(), id="close()"),
+    ],
+)
+def test_socket_ends_while_another_thread_writes_to_a_client_that_takes_nothing(
+    raw: MakeAdapter, end: Talk
+) -> None:
+    ended = Gate("the writer and the reader have ended")
+    read_bytes: list[bytes] = []
+
+    def talk(sock: Any) -> None:
+        def write() -> None:
+            with contextlib.suppress(WebSocketError):
+                while True:
+                    sock.sendall(b"\x82\x7e" + (2000).to_bytes(2) + bytes(2000))
+
+        sock.sendall(UPGRADE)
+        writer = threading.Thread(target=write)
+        reader = threading.Thread(target=lambda: read_bytes.append(sock.recv(100)))
+        for thread in (writer, reader):
+            thread.start()
+        server.sent(4).wait()
+        until(lambda: sock._channel._crossing._stalled, "the writer waits")
+        until(lambda: sock._reading.locked(), "the reader waits")
+        # Pings are answered meanwhile, and selectors are told when there is more.
+        sock.sendall(b"\x89\x01?")
+        until(lambda: read_bytes, "the pong is read")
+        assert read_bytes.pop() == b"\x8a\x81" + ZERO_KEY + b"?"
+        reader = threading.Thread(target=lambda: read_bytes.append(sock.recv(1)))
+        reader.start()
+        until(lambda: sock._reading.locked(), "the reader waits again")
+        assert not is_readable(sock)
+        with contextlib.suppress(WebSocketError):
+            end(sock)
+        for thread in (writer, reader):
+            thread.join(10)
+            assert not thread.is_alive()
+        assert read_bytes == [b"\x88"]
+        if sock.fileno() >= 0:
+            assert is_readable(sock)
+        ended.open()
+
+    server = WebSocketServer()
+    stall = server.stall_at(4)
+    app = raw(talking(talk), limits=Limits(buffer=5000))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(app))
+            await ended.reached()
+            stall.open()
+
+    run(main())
+    assert server.kinds[-1] == "close"
 
 
 # Selecting.

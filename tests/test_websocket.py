@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from types import ModuleType
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,6 +19,7 @@ from asgiref.sync import async_to_sync
 
 from tests.apps import answering, endless, hello, never_called, raising, start
 from tests.drivers import (
+    QUIET_S,
     Gate,
     HttpServer,
     LoopFactory,
@@ -35,8 +38,10 @@ from tests.drivers import (
     until,
 )
 from wsgi_asgi import ClientDisconnected, Limits, WebSocketError, WsgiToAsgi
+from wsgi_asgi import _adapter as adapter_module
 from wsgi_asgi import _bridge as bridge
 from wsgi_asgi import _websocket as exchange
+from wsgi_asgi._pool import ThreadPool
 from wsgi_asgi._port import AsyncioPort
 
 Body = Iterable[bytes]
@@ -733,11 +738,269 @@ def test_websocket_without_a_thread_to_be_had_is_refused(
     assert app.stats().websockets == 0
 
 
-def test_websockets_run_beside_an_executor_that_is_full(raw: MakeAdapter) -> None:
-    executor = raw(hello, threads=2).executor
-    servers = [WebSocketServer(connect(), leaving()) for _ in range(5)]
-    run(serve_all(raw(talking(echo), executor=executor), servers))
-    assert all(server.accepted.is_open for server in servers)
+# Before they are accepted: in the threads that requests run in.
+
+
+class Visits:
+    """Calls of an application that stay until the gate is open.
+
+    Args:
+        then: What each does after that.
+
+    Attributes:
+        go_on: The gate.
+        count: How many have begun.
+        most: How many have been inside at a time.
+    """
+
+    def __init__(self, then: WSGIApplication) -> None:
+        self.go_on = Gate("the calls go on")
+        self.count = self.most = 0
+        self._inside = 0
+        self._lock = threading.Lock()
+        self._then = then
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        with self._lock:
+            self.count += 1
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+        self.go_on.wait()
+        with self._lock:
+            self._inside -= 1
+        return self._then(environ, start_response)
+
+
+def test_websockets_not_accepted_run_no_more_calls_at_a_time_than_threads(
+    raw: MakeAdapter,
+) -> None:
+    view = Visits(answering([b"no"], status="404 Not Found"))
+    app = raw(view, threads=2)
+    servers = [WebSocketServer() for _ in range(20)]
+    late = HttpServer()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run(app))
+            await asyncio.to_thread(until, lambda: view.count == 2, "two have begun")
+            tasks.create_task(late.run(app))
+            await asyncio.sleep(QUIET_S)
+            stats = app.stats()
+            assert (stats.busy, stats.queued, stats.websockets) == (2, 19, 0)
+            view.go_on.open()
+
+    run(main())
+    assert view.most == 2
+    assert [server.denial[0] for server in servers] == [404] * 20
+    assert late.status == 404
+
+
+EXECUTORS = [
+    pytest.param(lambda: {"threads": 2}, id="own pool"),
+    pytest.param(lambda: {"executor": ThreadPool(2)}, id="pool that is shared"),
+    pytest.param(lambda: {"executor": ThreadPoolExecutor(1)}, id="executor given"),
+]
+in_each_executor_for_many = pytest.mark.parametrize("make_options", EXECUTORS)
+
+
+@in_each_executor_for_many
+def test_websockets_that_are_accepted_keep_nobody_from_running(
+    raw: MakeAdapter, make_options: Callable[[], dict[str, Any]]
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        if "wsgi.websocket" not in environ:
+            return hello(environ, start_response)
+        threads.append(threading.current_thread())
+        echo(environ["wsgi.websocket"])
+        return []
+
+    app = raw(application, **make_options())
+    servers = [WebSocketServer() for _ in range(5)]
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run(app))
+                await server.accepted.reached()
+            request = HttpServer()
+            await request.run(app)
+            assert request.body == b"Hello"
+            assert (app.stats().websockets, app.stats().busy) == (5, 0)
+            for server in servers:
+                server.left.open()
+
+    run(main())
+    until(lambda: app.stats().websockets == 0, "no WebSocket is open")
+    # Each thread ends with its WebSocket, and does not come back for requests.
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(set(threads)) == 5
+    again = HttpServer()
+    serve(app, again)
+    assert again.body == b"Hello"
+
+
+@in_each_executor_for_many
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda ws: ws.accept(), id="accept"),
+        pytest.param(lambda ws: ws.send("x"), id="send"),
+        pytest.param(lambda ws: ws.receive(), id="receive"),
+        pytest.param(list, id="iteration"),
+    ],
+)
+@pytest.mark.parametrize("goes_on", [False, True], ids=["it fails", "it answers"])
+def test_websocket_accepted_when_all_places_are_taken_meanwhile_is_refused_with_503(
+    raw: MakeAdapter,
+    make_options: Callable[[], dict[str, Any]],
+    use: Talk,
+    goes_on: bool,
+) -> None:
+    full = Gate("all places are taken")
+    errors: list[str] = []
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        websocket = environ["wsgi.websocket"]
+        if websocket.path == "/first":
+            list(websocket)
+            return []
+        full.wait()
+        with pytest.raises(WebSocketError) as caught:
+            use(websocket)
+        errors.append(str(caught.value))
+        assert websocket.closed
+        if not goes_on:
+            raise caught.value
+        return hello(environ, start_response)
+
+    app = raw(application, limits=Limits(websockets=1), **make_options())
+    first, second = WebSocketServer(path="/first"), WebSocketServer(path="/second")
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(second.run(app))
+            await asyncio.to_thread(until, lambda: app.stats().busy == 1, "it runs")
+            tasks.create_task(first.run(app))
+            await first.accepted.reached()
+            full.open()
+            await task
+            assert app.stats().websockets == 1
+            first.left.open()
+
+    run(main())
+    assert second.denial[0] == 503
+    assert second.denial[1][b"retry-after"] == b"10"
+    assert errors[0].startswith("too many WebSockets are open")
+    assert app.stats().rejected == 1
+    until(lambda: app.stats().websockets == 0, "the first is over")
+
+
+def test_websocket_asked_for_beside_too_many_others_is_refused_with_503(
+    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_module, "HANDSHAKES", 2)
+    view = Visits(talking(echo))
+    app = raw(view, executor=ThreadPoolExecutor(1))
+    servers = [WebSocketServer() for _ in range(2)]
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run(app))
+            await asyncio.to_thread(until, lambda: view.count == 2, "both have begun")
+            assert (app.stats().busy, app.stats().websockets) == (2, 0)
+            late = WebSocketServer()
+            await late.run(app)
+            assert late.denial[0] == 503
+            assert late.denial[1][b"retry-after"] == b"1"
+            view.go_on.open()
+            for server in servers:
+                await server.accepted.reached()
+            # What is accepted is none of them any more.
+            another = WebSocketServer(connect(), leaving())
+            await another.run(app)
+            assert another.accepted.is_open
+            for server in servers:
+                server.left.open()
+
+    run(main())
+    assert app.stats().rejected == 1
+
+
+def test_websocket_whose_client_leaves_before_its_turn_is_dropped(
+    raw: MakeAdapter,
+) -> None:
+    view = Visits(hello)
+    app = raw(view, threads=2)
+    leaves = Gate("the client leaves")
+    servers = [WebSocketServer() for _ in range(2)]
+    impatient = WebSocketServer(connect(), leaves, leaving(1001))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run(app))
+            await asyncio.to_thread(until, lambda: view.count == 2, "two have begun")
+            leaves.open()
+            await impatient.run(app)  # which need not wait for a thread
+            assert app.stats().queued == 0
+            view.go_on.open()
+
+    run(main())
+    serve(app, HttpServer())  # by which all that waited before has had its turn
+    assert view.count == 3
+    assert impatient.messages == []
+
+
+def test_websocket_whose_turn_a_shutdown_does_not_wait_for_is_refused_with_503(
+    raw: MakeAdapter,
+) -> None:
+    view = Visits(hello)
+    app = raw(view, threads=2, limits=Limits(shutdown_timeout=0.05))
+    servers = [WebSocketServer() for _ in range(3)]
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            async with lifespan(app):
+                for server in servers:
+                    tasks.create_task(server.run(app))
+                until_two = partial(until, lambda: view.count == 2, "two have begun")
+                await asyncio.to_thread(until_two)
+            view.go_on.open()
+
+    run(main())
+    assert view.count == 2
+    assert servers[2].denial[0] == 503
+    assert app.stats().rejected == 1
+
+
+def test_websocket_whose_task_is_cancelled_before_its_turn_never_runs(
+    raw: MakeAdapter,
+) -> None:
+    view = Visits(hello)
+    app = raw(view, threads=2)
+    servers = [WebSocketServer() for _ in range(2)]
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run(app))
+            await asyncio.to_thread(until, lambda: view.count == 2, "two have begun")
+            third = asyncio.create_task(WebSocketServer().run(app))
+            await asyncio.sleep(0)
+            third.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await third
+            view.go_on.open()
+
+    run(main())
+    serve(app, HttpServer())
+    assert view.count == 3
 
 
 # Inbound and outbound bounds.
@@ -858,6 +1121,236 @@ def test_websocket_is_sent_to_by_several_threads_at_once(raw: MakeAdapter) -> No
     for who in range(4):
         own = [text for text in server.data if str(text).startswith(f"{who} ")]
         assert own == [f"{who} {number}" for number in range(50)]
+
+
+# What does not wait for a client that takes nothing, although a send() does.
+
+
+def send_until_it_raises(websocket: Any, who: str = "x") -> list[str]:
+    """Send what is too much at once, and give what was taken."""
+    sent: list[str] = []
+    try:
+        while True:
+            message = f"{who} {len(sent)}".ljust(2000)
+            websocket.send(message)
+            sent.append(message)
+    except WebSocketError:
+        return sent
+
+
+class Senders:
+    """Threads that send to one WebSocket until it is closed.
+
+    Args:
+        websocket: The WebSocket.
+        server: Its server, which is `stalled`.
+        count: How many threads.
+    """
+
+    def __init__(self, websocket: Any, server: WebSocketServer, count: int = 1) -> None:
+        self.sent: list[list[str]] = [[] for _ in range(count)]
+
+        def send(number: int) -> None:
+            self.sent[number] = send_until_it_raises(websocket, str(number))
+
+        self._threads = [
+            threading.Thread(target=send, args=(number,)) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        server.sent(4).wait()
+        until(lambda: websocket._channel._crossing._stalled, "one of them waits")
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def stalled() -> WebSocketServer:
+    """Make a server whose client takes two messages, and waits for its gate."""
+    server = WebSocketServer()
+    server.stall_at(4)
+    return server
+
+
+async def run_beside_stalled(
+    app: WsgiToAsgi, server: WebSocketServer, before: Gate
+) -> None:
+    """Have the client take nothing before the gate is open, and then all."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(app))
+        await before.reached()
+        server.stall_at(4).open()
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["one thread", "several threads"])
+@pytest.mark.parametrize("how", ["close()", "the end of the call", "an error"])
+def test_websocket_close_waits_for_no_send_of_other_threads(
+    raw: MakeAdapter, count: int, how: str
+) -> None:
+    closed, ended = Gate("it is closed"), Gate("the senders have ended")
+    senders: list[Senders] = []
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders.append(Senders(websocket, server, count))
+        if how == "close()":
+            websocket.close(4000)
+            closed.open()
+            senders[0].join()
+            ended.open()
+        if how == "an error":
+            raise ConnectionError
+
+    server, app = stalled(), raw(talking(talk), limits=Limits(buffer=5000))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(app))
+            if how == "close()":
+                await closed.reached()
+            await asyncio.to_thread(until, lambda: senders, "the threads send")
+            await asyncio.to_thread(senders[0].join)
+            await server.over.stays_shut(0.05)
+            server.stall_at(4).open()
+
+    run(main())
+    assert server.kinds[-1] == "close"
+    assert server.close_code == (4000 if how == "close()" else 1000)
+    # What was taken is sent, in the order of each, and what was not is not.
+    for number, sent in enumerate(senders[0].sent):
+        own = [text for text in server.data if str(text).startswith(f"{number} ")]
+        assert own == sent
+
+
+def test_websocket_close_of_another_thread_ends_a_receive_at_once(
+    raw: MakeAdapter,
+) -> None:
+    received = Gate("receive() has returned")
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders = Senders(websocket, server)
+        timer = threading.Timer(0.05, websocket.close)
+        timer.start()
+        assert websocket.receive() is None
+        assert websocket.close_code == 1000
+        received.open()
+        timer.join()
+        senders.join()
+
+    server = stalled()
+    app = raw(talking(talk), limits=Limits(buffer=5000))
+    run(run_beside_stalled(app, server, received))
+    assert server.close_code == 1000
+
+
+def test_websocket_receives_while_another_thread_sends(raw: MakeAdapter) -> None:
+    received, stuck = Gate("a message is received"), Gate("a send() waits")
+
+    def talk(websocket: Any) -> None:
+        websocket.accept()
+        senders = Senders(websocket, server)
+        stuck.open()
+        assert websocket.receive() == "hello"
+        assert not websocket.closed
+        with pytest.raises(WebSocketError, match="is accepted"):
+            websocket.accept()
+        received.open()
+        websocket.close()
+        senders.join()
+
+    server = stalled()
+    server.will_receive(stuck, incoming("hello"))
+    app = raw(talking(talk), limits=Limits(buffer=5000))
+    run(run_beside_stalled(app, server, received))
+
+
+class Clock:
+    """Timers of the loop that a test lets go off, of those that take so long.
+
+    Args:
+        monkeypatch: Puts them in place.
+        seconds: How long.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        call_later = AsyncioPort.call_later
+        self.due: list[Callable[[], object]] = []
+
+        def call(port: AsyncioPort, delay: float, callback: Any) -> Any:
+            if delay == seconds:
+                self.due.append(callback)
+            return call_later(port, delay, callback)
+
+        monkeypatch.setattr(AsyncioPort, "call_later", call)
+
+    def go_off(self) -> None:
+        """Call what is due; on the loop."""
+        due, self.due = self.due, []
+        for callback in due:
+            callback()
+
+
+@pytest.mark.parametrize(
+    "goes_on", [False, True], ids=["it has ended", "it goes on and fails"]
+)
+def test_websocket_whose_client_takes_nothing_is_given_up(
+    raw: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    goes_on: bool,
+) -> None:
+    clock = Clock(monkeypatch, exchange.CLOSING_S)
+    go_on = Gate("the application goes on")
+    sent: list[list[str]] = []
+
+    def talk(websocket: Any) -> None:
+        timer = threading.Timer(0.05, websocket.close)
+        timer.start()
+        sent.append(send_until_it_raises(websocket))
+        timer.join()
+        if goes_on:
+            go_on.wait()
+            raise KeyError("too late to be raised")
+
+    server, app = stalled(), raw(talking(talk), limits=Limits(buffer=5000))
+
+    async def main() -> None:
+        task = asyncio.create_task(server.run(app))
+        await server.sent(4).reached()
+        await asyncio.to_thread(until, lambda: clock.due, "the application has closed")
+        # The client takes one message, and has another while for the next ones.
+        server.stall_at(5)
+        server.stall_at(4).open()
+        await server.sent(5).reached()
+        clock.go_off()
+        await asyncio.sleep(0)
+        assert not task.done()
+        clock.go_off()
+        await task
+        assert app.stats().websockets == goes_on
+        go_on.open()
+        await asyncio.to_thread(until, lambda: not app.stats().websockets, "its end")
+        # The loop hears of it after the thread has ended.
+        await asyncio.to_thread(until, lambda: not app._bridge.crossings(), "no trace")
+
+    run(main())
+    assert server.data == sent[0][:4]
+    assert server.kinds[-1] == "send"
+    assert ("too late to be raised" in caplog.text) is goes_on
+    caplog.clear()
+
+
+def test_websocket_whose_client_takes_no_refusal_is_given_up(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSING_S", 0.05)
+    server = WebSocketServer()
+    server.stall_at(1)
+    serve(adapter(answering([b"no"], status="404 Not Found")), server)
+    assert server.kinds == ["http.response.start"]
 
 
 # The end.

@@ -8,15 +8,16 @@ from typing import Any, Never
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import Intake, check_spool
-from wsgi_asgi._bridge import Bridge, Places
+from wsgi_asgi._bridge import Bridge
 from wsgi_asgi._files import FileWrapper
 from wsgi_asgi._http import HttpExchange, HttpSettings
 from wsgi_asgi._lifespan import Hook, run_lifespan
 from wsgi_asgi._limits import Limits, Stats
-from wsgi_asgi._pool import ThreadPool
+from wsgi_asgi._pool import Places, ThreadPool
 from wsgi_asgi._spool import Storage
 from wsgi_asgi._types import ASGIApp, Receive, Scope, Send
 from wsgi_asgi._websocket import (
+    HANDSHAKES,
     WebSocketExchange,
     WebSocketSettings,
     refuse_websocket,
@@ -76,11 +77,13 @@ class WsgiToAsgi:
             False streams such a body; the application must then read to the end of
             ``wsgi.input``. "all" receives every body whole. Or a callable of the
             ASGI scope, called on the event loop, that gives one of these.
-        websockets: Run WebSockets as well, each in a thread of its own for as
-            long as it lasts; what they find in the environ, the documentation
-            says. False refuses them with status 403, and an ASGI application
-            gets them instead. Where requests run strictly one after the other,
-            they are refused too, since they would run beside.
+        websockets: Run WebSockets as well. Until it is accepted, each is a
+            request like any other; from then on its thread is its own, for as
+            long as it lasts, and counts no more against `threads`. What they
+            find in the environ, the documentation says. False refuses them with
+            status 403, and an ASGI application gets them instead. Where
+            requests run strictly one after the other, they are refused too,
+            since they would run beside.
         multiprocess: What applications find as ``wsgi.multiprocess``: whether the
             server has other processes with the same application. The adapter cannot
             know. False lets debuggers and toolbars work that keep to one process.
@@ -145,6 +148,7 @@ class WsgiToAsgi:
             owned=executor is None,
             thread_sensitive=thread_sensitive,
             apart=limits.websockets,
+            dedicated=HANDSHAKES,
             windows=limits.windows,
         )
         serial = self._bridge.is_serial
@@ -225,7 +229,7 @@ class WsgiToAsgi:
                 not (crossing.running or crossing.ended) for crossing in crossings
             ),
             streams=sum(crossing.streaming for crossing in crossings),
-            websockets=self._bridge.apart.running,
+            websockets=self._bridge.apart.taken,
             completed=self._http.completed,
             rejected=self._http.rejected + self._websockets.rejected,
             disconnected=self._http.disconnected,

@@ -39,12 +39,13 @@ from typing import IO, Any
 
 from typing_extensions import TypeAliasType
 
-from wsgi_asgi._bridge import Crossing, Places
+from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
 from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
+from wsgi_asgi._pool import Places
 from wsgi_asgi._spool import Spool, Storage
 from wsgi_asgi._types import Message, Receive, Scope
 

@@ -38,7 +38,7 @@ from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool, check_threads
+from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool, check_threads
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -138,31 +138,6 @@ class Budget:
             crossing.granted = 0
 
 
-class Places:
-    """A number of places, each of which one of many can hold.
-
-    Args:
-        most: How many there are.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        """Take a place; False if there is none; any thread."""
-        with self._lock:
-            if not self._left:
-                return False
-            self._left -= 1
-            return True
-
-    def give_back(self) -> None:
-        """Give a place back that was taken; any thread."""
-        with self._lock:
-            self._left += 1
-
-
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -171,8 +146,10 @@ class Bridge:
         owned: Nobody else uses the executor.
         thread_sensitive: Run work in asgiref's one thread for synchronous code
             instead, together with all other thread-sensitive code.
-        apart: How many crossings may have a thread of their own, beside the
-            executor.
+        apart: How many crossings may keep their thread for themselves, beside the
+            others, see `Crossing.move_apart`.
+        dedicated: How many that may do so can run before, where the executor is none
+            of ours and its threads cannot be kept.
         windows: Bytes by which all crossings together may widen their windows.
 
     Attributes:
@@ -192,10 +169,12 @@ class Bridge:
         owned: bool = True,
         thread_sensitive: bool = False,
         apart: int = 0,
+        dedicated: int = 0,
         windows: int = 4 * WINDOW_BYTES,
     ) -> None:
         check_threads()
-        self.apart = DedicatedThreads(apart)
+        self.apart = Places(apart)
+        self.dedicated = DedicatedThreads(dedicated)
         self.executor = executor
         self.owned = owned
         self.pool = executor if isinstance(executor, ThreadPool) else None
@@ -350,7 +329,7 @@ class Crossing:
         nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
         streaming: The thread counts as a stream's.
-        apart: The thread is not the executor's, and is not counted as a request's.
+        apart: The thread is its own, and none of those that others use.
         over: The task has no more to do with it. There may still be threads that wait
             for the task, to which the application has passed on what does.
     """
@@ -474,14 +453,43 @@ class Crossing:
             self._let_go()
             raise
 
-    def start_apart(self) -> bool:
-        """Hand the work to a thread of its own; False if there are too many."""
-        self.apart = True
+    def start_movable(self) -> bool:
+        """Hand the work to a thread that it may `move_apart` with.
+
+        Returns:
+            False if there is none to be had, now or ever.
+        """
         self.port.enter(self)
-        if not self._bridge.apart.execute(self._run):
+        try:
+            self._movable.execute(self._run)
+        except RuntimeError:
             self.port.leave(self)
             return False
         return True
+
+    @property
+    def _movable(self) -> ThreadPool | DedicatedThreads:
+        return self._bridge.pool or self._bridge.dedicated
+
+    def move_apart(self) -> bool:
+        """Keep the work's thread, so that it does not count among the others.
+
+        To be called once while the work is under way, by any thread; the work has to
+        call `end_apart` at its end.
+
+        Returns:
+            False if as many as may be are apart; nothing has changed then.
+        """
+        if not self._bridge.apart.take():
+            return False
+        self.apart = True
+        self._movable.detach(self._ident)
+        return True
+
+    def end_apart(self) -> None:
+        """Count the thread no more, if it was moved apart; it is about to end."""
+        if self.apart:
+            self._bridge.apart.give_back()
 
     def take(self) -> list[Any]:
         """Give all that the thread has put out since the last time.
@@ -712,6 +720,35 @@ class Crossing:
             self._wait_while(lambda: self._is_ahead(self._window // 2, MAX_ITEMS // 2))
         self.check()
 
+    def wait_room_for(self, size: int, unless: Callable[[], bool]) -> None:
+        """Wait until so many bytes fit between the thread and the task.
+
+        What is longer than all that fits there has room once nothing is left. One
+        thread at a time may wait here, but it may be any that the work has started.
+
+        Args:
+            size: Bytes that are to be put out after this.
+            unless: Tells whether nothing is to be put out any more, and so not to
+                wait. Who makes it true calls `ring`.
+        """
+        if self._is_too_full(size, self._window, MAX_ITEMS) and not unless():
+            self._has_stalled = True
+            self._wait_while(
+                lambda: (
+                    self._is_too_full(size, self._window // 2, MAX_ITEMS // 2)
+                    and not unless()
+                )
+            )
+
+    def ring(self) -> None:
+        """Have each thread that waits look again at what it waits for; any thread."""
+        # Who waits has added a bell, with this lock, before it looked the first time.
+        # So either the bell is here, or that look has seen what there was to see.
+        with _BELLS:
+            bells = self._bells
+        for bell in bells:
+            bell.ring()
+
     def wait_delivered(self) -> None:
         """Wait until the task has delivered all that was put out; raises as above."""
         # What `put_last` has put out relies on the end of the work for its wake-up,
@@ -723,6 +760,10 @@ class Crossing:
 
     def _is_ahead(self, size: int, items: int) -> bool:
         return self._put - self._taken > size or len(self._items) >= items
+
+    def _is_too_full(self, size: int, window: int, items: int) -> bool:
+        ahead = self._put - self._taken
+        return ahead > max(0, window - size) or len(self._items) >= items
 
     def _is_undelivered(self) -> bool:
         # In this order, since `take` raises the one before it empties the other.

@@ -7,13 +7,19 @@ and what has come in is taken from a mailbox.
 
 A WebSocket lives as long as the call of the application, but its methods may be
 called by any thread, also by several at a time: applications that push messages do
-so from other threads.
+so from other threads. Each thread's messages stay in order.
+
+Two locks see to that. The senders' lets one thread send at a time, and that thread
+holds it while it waits for a slow client. The other guards the state together with
+what is put out by it, and is never held while anything is waited for: whoever closes
+the WebSocket needs this one alone, so nobody waits for the client of somebody else.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, cast
 
 from wsgi_asgi._bridge import Crossing, Rings
@@ -25,7 +31,8 @@ from wsgi_asgi._types import Message
 
 __all__ = ["Channel", "Incoming", "State", "WebSocket", "byte_size"]
 
-# Close codes (RFC 6455 7.4.1). The second stands for what was not sent.
+# Close codes (RFC 6455 7.4.1). The last stands for what was not sent.
+NORMAL = 1000
 GOING_AWAY = 1001
 LOST = 1006
 
@@ -56,9 +63,13 @@ class Channel:
         offered: The subprotocols that the client can speak.
         warn: Told what the application does wrong and what is ignored: a key by which
             it is not said twice, and a sentence.
+        on_accept: Called by the thread that accepts, first of all. It gives what to
+            answer instead if it cannot be accepted, or nothing.
+        on_close: Called on the loop when the application has closed or refused it,
+            and what it has put out before may still wait to be sent.
 
     Attributes:
-        state: How far it has come.
+        state: How far it has come. Closed is final: nothing is put out after that.
         accepted: It was open at some time.
         last: How it was closed, by whichever side, once the inbox has ended. If
             that is never said, it was lost.
@@ -70,6 +81,8 @@ class Channel:
         inbox: Mailbox[Incoming],
         offered: Iterable[str],
         warn: Callable[[str, str], object],
+        on_accept: Callable[[], list[Message]],
+        on_close: Callable[[], object],
     ) -> None:
         self.state = State.CONNECTING
         self.accepted = False
@@ -78,7 +91,10 @@ class Channel:
         self.offered = tuple(offered)
         self._crossing = crossing
         self._warn = warn
-        self._sending = threading.Lock()
+        self._on_accept = on_accept
+        self._on_close = on_close
+        self._sending = threading.Lock()  # taken before the other
+        self._lock = threading.Lock()
         self._receiving = threading.Lock()
 
     @property
@@ -102,13 +118,13 @@ class Channel:
 
         Raises:
             WebSocketError: It is open or closed already, or the arguments are not
-                such.
+                such, or too many are open and it is refused.
         """
         try:
             raw_headers, dropped = divide_handshake(map(encode_header, headers))
         except (TypeError, ValueError) as error:
             raise websocket_error(f"accept(): {error}") from None
-        with self._sending:
+        with self._lock:
             if self.state is not State.CONNECTING:
                 raise websocket_error(f"accept(): the WebSocket is {self.state.value}")
             self._accept(subprotocol, raw_headers)
@@ -117,8 +133,8 @@ class Channel:
             self._warn(*warning_of_dropped(dropped))
 
     def open(self) -> None:
-        """Accept it, unless that has been decided."""
-        with self._sending:
+        """Accept it, unless that has been decided; raises as `accept` does."""
+        with self._lock:
             if self.state is State.CONNECTING:
                 self._accept(None, [])
 
@@ -130,6 +146,7 @@ class Channel:
                 f"the subprotocol {subprotocol!r} is none of those that the client "
                 f"offered, {list(self.offered)} (RFC 6455 4.2.2)"
             )
+        self._find_place()
         self.state = State.OPEN
         self.accepted = True
         self._put(
@@ -140,26 +157,34 @@ class Channel:
             }
         )
 
+    def _find_place(self) -> None:
+        """Raise WebSocketError if too many are open, and refuse it; with the lock."""
+        if refusal := self._on_accept():
+            self._shut(refusal, Close(NORMAL, ""))
+            raise websocket_error(
+                "too many WebSockets are open, and the client was told so; "
+                "Limits(websockets=...) says how many may be"
+            )
+
     def send(self, message: str | bytes) -> None:
         """Send a message, waiting as long as too much is on its way.
 
         Raises:
             WebSocketError: It is closed, by whichever side, or the text cannot be
                 encoded. Another thread may have closed it while this one waited.
+                The message was not put out.
         """
         key = "text" if isinstance(message, str) else "bytes"
         size = byte_size(message) + MESSAGE_BYTES
+        crossing = self._crossing
         with self._sending:
             if self.state is State.CONNECTING:
-                self._accept(None, [])
-            self._crossing.check_alive()
-            self.check_there()
-            try:
-                self._crossing.push(
-                    ({"type": "websocket.send", key: message}, size), size
-                )
-            except ClientDisconnected:
-                raise websocket_error("the WebSocket was closed meanwhile") from None
+                self.open()
+            crossing.check_alive()
+            crossing.wait_room_for(size, unless=lambda: self.has_left)
+            with self._lock:
+                self.check_there()
+                crossing.put([({"type": "websocket.send", key: message}, size)], size)
 
     def end(self, close: Close) -> None:
         """Say that nothing more will come; the loop calls this."""
@@ -202,7 +227,7 @@ class Channel:
 
     def answer(self, item: Incoming) -> None:
         """Have something fetched that is not from the client."""
-        self._crossing.port.post(lambda: self.inbox.deliver(item, 0))
+        self.inbox.interject(item)
 
     @property
     def is_readable(self) -> bool:
@@ -217,6 +242,9 @@ class Channel:
     def close(self, code: int, reason: str = "") -> None:
         """Close it, or refuse it if it is not accepted; once is enough.
 
+        It waits for nobody. Who waits for the client in `send` or `fetch` meanwhile,
+        waits no longer.
+
         Raises:
             WebSocketError: Code or reason cannot be sent.
         """
@@ -224,21 +252,36 @@ class Channel:
             check_close(code, reason)
         except ValueError as error:
             raise websocket_error(f"close(): {error}") from None
-        with self._sending:
+        message: Message = {"type": "websocket.close", "code": code, "reason": reason}
+        with self._lock:
             if self.state is not State.CLOSED:
-                self.state = State.CLOSED
-                self._put({"type": "websocket.close", "code": code, "reason": reason})
+                self._shut([message], Close(code, reason))
 
     def refuse(self, messages: list[Message]) -> None:
         """Answer by something else than a WebSocket, if nothing was answered."""
-        with self._sending:
+        with self._lock:
             if self.state is State.CONNECTING:
-                self.state = State.CLOSED
-                self._crossing.put([(message, 0) for message in messages], 0)
+                self._shut(messages, Close(NORMAL, ""))
 
     def finish(self, code: int) -> None:
         """Close it at the end of the application's call, if it is open."""
         self.close(GOING_AWAY if self._crossing.abandoned else code)
+
+    def _shut(self, messages: list[Message], close: Close) -> None:
+        """Put out the last messages, and wake who waits for the client; with the lock.
+
+        Whoever receives need not wait until the messages are sent, which is when a
+        client takes them.
+        """
+        self.state = State.CLOSED
+        self._crossing.put([(message, 0) for message in messages], 0)
+        self._crossing.ring()
+        self._crossing.port.post(partial(self._tell, close))
+
+    def _tell(self, close: Close) -> None:
+        """Say on the loop that the application has closed it."""
+        self.end(close)
+        self._on_close()
 
     def _put(self, message: Message) -> None:
         self._crossing.put([(message, 0)], 0)

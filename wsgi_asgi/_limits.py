@@ -32,8 +32,9 @@ class Limits:
             one is received whole first.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
-        websockets: How many WebSockets, beside all requests, may each hold a
-            thread. Further ones get 503.
+        websockets: How many accepted WebSockets, beside all requests, may each
+            hold a thread. Further ones get 503. One that is not accepted yet is
+            a request like any other.
         abandoned_timeout: Seconds for which a request whose client has left may
             still wait for a thread. This is for methods that change something,
             such as POST; with a safe method, such as GET, it is dropped at once.
@@ -78,10 +79,12 @@ class Stats:
     Attributes:
         threads: Threads alive in the pool, busy or waiting for work. Zero
             where the adapter was given an executor of another kind.
-        busy: Requests that hold a thread, streaming ones included.
-        queued: Requests that wait for a thread.
+        busy: Requests that hold a thread, streaming ones included, and those
+            for a WebSocket that is not accepted.
+        queued: Requests that wait for a thread, those for a WebSocket included.
         streams: Requests whose response streams.
-        websockets: WebSockets, each of which holds a thread beside those.
+        websockets: WebSockets that are accepted, each of which holds a thread
+            beside those.
         completed: Requests that ended with a complete response.
         rejected: Requests, those for a WebSocket included, that the adapter
             answered itself (4xx and 503).

@@ -67,6 +67,14 @@ class Mailbox(Generic[T]):
         self._fed += size
         self._ring()
 
+    def interject(self, item: T) -> None:
+        """Give an item to the thread, by any other one; it does not count as bytes.
+
+        The loop has no part in it, and so need not be free.
+        """
+        self._items.append((item, 0))
+        self._ring()
+
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more items will come, and why, if that is an error."""
         if not self.complete:

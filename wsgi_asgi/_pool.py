@@ -38,7 +38,14 @@ from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bell", "DedicatedThreads", "ThreadPool", "check_threads", "numbered"]
+__all__ = [
+    "Bell",
+    "DedicatedThreads",
+    "Places",
+    "ThreadPool",
+    "check_threads",
+    "numbered",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -466,10 +473,10 @@ class ThreadPool(Executor):
 
 
 class DedicatedThreads:
-    """A new thread for each job, up to a bound; for jobs that last.
+    """A new thread for each job, up to a bound; where there is no pool of ours.
 
     Args:
-        most: How many jobs may run at a time.
+        most: How many jobs may run at a time, those not counted that were detached.
 
     Attributes:
         running: How many do.
@@ -483,20 +490,21 @@ class DedicatedThreads:
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which has no threads."""
         self._lock = threading.Lock()
+        self._detached: set[int] = set()
         self.running = 0
 
-    def execute(self, job: Callable[[], object]) -> bool:
+    def execute(self, job: Callable[[], object]) -> None:
         """Run a job in a thread of its own; any thread.
 
         Args:
             job: As for `ThreadPool.execute`.
 
-        Returns:
-            False if it cannot run: the bound is reached, or the system's.
+        Raises:
+            RuntimeError: The bound is reached, or the system's.
         """
         with self._lock:
             if self.running >= self.most:
-                return False
+                raise RuntimeError(f"{self.running} dedicated threads run already")
             self.running += 1
         thread = threading.Thread(
             target=self._work, args=(job,), name=numbered("wsgi-dedicated"), daemon=True
@@ -505,8 +513,13 @@ class DedicatedThreads:
             thread.start()
         except RuntimeError:
             self._leave()
-            return False
-        return True
+            raise
+
+    def detach(self, ident: int) -> None:
+        """Stop counting a thread; any thread, see `ThreadPool.detach`."""
+        with self._lock:
+            self._detached.add(ident)
+            self.running -= 1
 
     def _work(self, job: Callable[[], object]) -> None:
         try:
@@ -517,8 +530,51 @@ class DedicatedThreads:
             self._leave()
 
     def _leave(self) -> None:
+        ident = threading.get_ident()
         with self._lock:
-            self.running -= 1
+            if ident in self._detached:
+                self._detached.discard(ident)
+            else:
+                self.running -= 1
+
+
+class Places:
+    """A number of places, each of which one of many can hold; for any thread.
+
+    Args:
+        most: How many there are.
+
+    Attributes:
+        taken: How many are held.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, which has none of them."""
+        self._lock = threading.Lock()
+        self.taken = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether none is free."""
+        return self.taken >= self.most
+
+    def take(self) -> bool:
+        """Take a place; False if none is free."""
+        with self._lock:
+            if self.full:
+                return False
+            self.taken += 1
+            return True
+
+    def give_back(self) -> None:
+        """Give a place back that was taken."""
+        with self._lock:
+            self.taken -= 1
 
 
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
@@ -532,7 +588,7 @@ def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
-_pools: weakref.WeakSet[ThreadPool | DedicatedThreads] = weakref.WeakSet()
+_pools: weakref.WeakSet[ThreadPool | DedicatedThreads | Places] = weakref.WeakSet()
 
 
 def _forget_threads() -> None:

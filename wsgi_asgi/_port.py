@@ -9,8 +9,14 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
+from functools import partial
 from typing import Any, Protocol
 
 __all__ = ["AsyncioPort", "Port", "Term", "Timer", "Waiter", "settle"]
@@ -205,6 +211,15 @@ class Port(ABC):
         """Let a task that was cancelled wait for what it must clean up."""
 
     @abstractmethod
+    def interruptible(self) -> AbstractAsyncContextManager[Callable[[], object]]:
+        """Have the calling task run a block that can be cut short.
+
+        Returns:
+            What gives the block a function that cuts it short, at whatever it waits
+            for. That is to be called on the loop, once and before the block's end.
+        """
+
+    @abstractmethod
     async def beside(
         self,
         background: Callable[[], Coroutine[Any, Any, bool]],
@@ -254,23 +269,32 @@ class AsyncioPort(Port):
         """Do nothing: asyncio cancels a task once, and then lets it go on."""
         return nullcontext()
 
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncIterator[Callable[[], object]]:
+        """Have a task run a block that can be cut short; see `Port.interruptible`."""
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                yield partial(scope.reschedule, 0)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+
     async def beside(
         self,
         background: Callable[[], Coroutine[Any, Any, bool]],
         foreground: Callable[[], Awaitable[object]],
     ) -> None:
         """Run something while something else goes on; see `Port.beside`."""
-        scope = asyncio.timeout(None)
+        async with self.interruptible() as cut:
 
-        async def run() -> None:
-            if await background():
-                scope.reschedule(0)
+            async def run() -> None:
+                if await background():
+                    cut()
 
-        with suppress(TimeoutError):
-            async with scope:
-                task = asyncio.create_task(run())
-                try:
-                    await foreground()
-                finally:
-                    task.cancel()
-                    await asyncio.wait((task,))
+            task = asyncio.create_task(run())
+            try:
+                await foreground()
+            finally:
+                task.cancel()
+                await asyncio.wait((task,))

@@ -98,7 +98,9 @@ class FrameSocket:
         self._channel = channel
         self._head: bytearray | None = bytearray()
         self._decoder = FrameDecoder()
-        self._writing = threading.Lock()
+        # Guards all that is written, and the beacon. It is never held while anything
+        # is waited for: a close must not wait for another thread's message.
+        self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._frame = memoryview(b"")  # what is left of it to be read
 
@@ -112,26 +114,32 @@ class FrameSocket:
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Write a part of the 101 response, or frames, cut anywhere.
 
-        Waits while too much is on its way to the client.
+        Messages wait while too much is on its way to the client, and with them what
+        comes after them in the same bytes. What another thread writes goes on.
 
         Raises:
             WebSocketError: The client has left, or the socket was closed, or this
                 breaks the protocol.
         """
-        with self._writing:
+        with self._lock:
             if self._is_closed:
                 raise websocket_error("the socket was closed")
             raw = bytes(data)
             if self._head is not None:
                 raw = self._take_head(raw)
-            try:
-                for event in self._decoder.feed(raw):
-                    self._pass_on(event)
-            except FrameError as error:
-                # The client has done nothing wrong, so it is told something else.
-                self._channel.answer(Close(error.code, ""))
-                self._channel.close(INTERNAL_ERROR)
-                raise websocket_error(f"the application wrote {error}") from None
+            events = self._decode(raw)
+        for event in events:
+            self._pass_on(event)
+
+    def _decode(self, data: bytes) -> list[Event | FrameError]:
+        """Give what is said by these bytes, up to what breaks the protocol."""
+        events: list[Event | FrameError] = []
+        try:
+            for event in self._decoder.feed(data):
+                events.append(event)  # noqa: PERF402  # what comes before an error counts
+        except FrameError as error:
+            events.append(error.with_traceback(None))  # else it would hold itself
+        return events
 
     def _take_head(self, data: bytes) -> bytes:
         """Collect the response; give what comes after it."""
@@ -154,7 +162,7 @@ class FrameSocket:
         self._channel.accept(*divide_upgrade(headers))
         return rest
 
-    def _pass_on(self, event: Event) -> None:
+    def _pass_on(self, event: Event | FrameError) -> None:
         channel = self._channel
         if isinstance(event, str | bytes):
             channel.send(event)
@@ -164,6 +172,11 @@ class FrameSocket:
         elif isinstance(event, Close):
             # Nothing can be said to the client by no code but that all is well.
             channel.close(event.code or 1000, event.reason)
+        elif isinstance(event, FrameError):
+            # The client has done nothing wrong, so it is told something else.
+            channel.answer(Close(event.code, ""))
+            channel.close(INTERNAL_ERROR)
+            raise websocket_error(f"the application wrote {event}")
 
     # Reading.
 
@@ -181,6 +194,7 @@ class FrameSocket:
         with self._reading:
             if self._channel.state is State.CONNECTING:
                 raise websocket_error("recv() before a 101 response was written")
+            known_beacon = self._beacon
             if not self._frame and not self._at_end and size:
                 frame = self._next_frame()
                 if len(frame) <= size and not self._beacon:
@@ -188,10 +202,13 @@ class FrameSocket:
                 self._frame = memoryview(frame)
             data = bytes(self._frame[:size])
             self._frame = self._frame[size:]
-            if self._beacon and not self._frame:
-                self._beacon.clear()
-                # After that, since more may have come in between.
-                self._ring_if_readable(self._beacon)
+            if beacon := self._beacon:
+                if not self._frame:
+                    beacon.clear()
+                    # After that, since more may have come in between.
+                    self._ring_if_readable(beacon)
+                elif beacon is not known_beacon:
+                    beacon.ring()  # it was made when this frame was in neither place
             return data
 
     def _next_frame(self) -> bytes:
@@ -220,7 +237,7 @@ class FrameSocket:
         It costs two descriptors, and only applications that ask for it pay. Nothing
         can be read from it.
         """
-        with self._reading:
+        with self._lock:
             if self._is_closed:
                 return -1
             if not self._beacon:
@@ -250,10 +267,12 @@ class FrameSocket:
 
     def close(self) -> None:
         """End the connection; a WebSocket that is still open is closed with 1011."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
+            beacon = self._beacon
         self._hang_up()
-        if self._beacon:
-            self._beacon.close()
+        if beacon:
+            beacon.close()
 
     def _hang_up(self) -> None:
         if not self.refusal:

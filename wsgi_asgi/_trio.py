@@ -3,8 +3,14 @@
 Imported only in a task of trio, so that all others need not have it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractContextManager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+)
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import trio
@@ -76,6 +82,12 @@ class TrioPort(Port):
     def shield(self) -> AbstractContextManager[object]:
         """Let a task wait that was cancelled, as trio cancels each wait anew."""
         return trio.CancelScope(shield=True)
+
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncIterator[Callable[[], object]]:
+        """Have a task run a block that can be cut short; see `Port.interruptible`."""
+        with trio.CancelScope() as scope:
+            yield scope.cancel
 
     async def beside(
         self,

@@ -1,9 +1,13 @@
 """One WebSocket exchange: environ, application and bridge, joined.
 
-The application is called as for a GET that asks for an upgrade, in a thread that is
-the WebSocket's own for as long as it lasts. In the environ it finds two objects to
-speak with the client by, `WebSocket` and `FrameSocket`; the first use of either
-accepts. If it returns without having used them, what it has answered is the refusal.
+The application is called as for a GET that asks for an upgrade. In the environ it
+finds two objects to speak with the client by, `WebSocket` and `FrameSocket`; the first
+use of either accepts. If it returns without having used them, what it has answered is
+the refusal.
+
+Until it is accepted, a WebSocket is a request like any other, since anybody can ask any
+view for it: it waits for one of the threads that requests run in, and takes its turn.
+With the acceptance the thread becomes its own, for as long as it lasts.
 
 The task sends what the thread puts out. A second task beside it, the pump, calls
 ``receive()`` once there is something to hear: from the acceptance to the close. In
@@ -11,6 +15,10 @@ between it rests while the application has not taken what has come.
 
 No ``receive()`` is awaited while an answer to the handshake or a close is sent:
 Granian's close waits for it, and the client would learn of neither.
+
+Once the application has closed, nobody waits in a thread any more for a client that
+takes nothing, and so the task must not wait for ever. It gives the client up, and the
+server ends the connection.
 """
 
 import logging
@@ -22,7 +30,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._bridge import Bridge, Crossing
-from wsgi_asgi._channel import Channel, Incoming, WebSocket, byte_size
+from wsgi_asgi._channel import Channel, Incoming, State, WebSocket, byte_size
 from wsgi_asgi._errors import (
     ClientDisconnected,
     RequestRefused,
@@ -42,17 +50,28 @@ from wsgi_asgi._handshake import (
 )
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Mailbox
+from wsgi_asgi._port import Timer
 from wsgi_asgi._socket import FrameSocket
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
-__all__ = ["WebSocketExchange", "WebSocketSettings", "refuse_websocket"]
+__all__ = [
+    "HANDSHAKES",
+    "WebSocketExchange",
+    "WebSocketSettings",
+    "refuse_websocket",
+]
 
 logger = logging.getLogger("wsgi_asgi")
+
+# How many may be asked for and not yet accepted where the requests run in an executor
+# that lets no thread go, and each WebSocket has a thread of its own from the beginning.
+HANDSHAKES = 40
 
 # How long a server may take to say that the client has left, if it has.
 LAST_RECEIVE_S = 0.2
 
-# How long a client may take to answer a close, see `_await_answer`.
+# How long a client may take nothing of what is left to be sent when the application has
+# closed, and then how long to answer the close, see `_await_answer`.
 CLOSING_S = 10.0
 
 # Close codes (RFC 6455 7.4.1). Two of them stand for what was not sent.
@@ -61,11 +80,6 @@ NO_CODE = 1005
 LOST = 1006
 INTERNAL_ERROR = 1011
 
-_FULL = RequestRefused(
-    "503 Service Unavailable",
-    "Too many WebSockets are open; try again later.",
-    (("Retry-After", "10"),),
-)
 _FAILED = RequestRefused(
     "500 Internal Server Error", "The application has failed; try again later."
 )
@@ -92,6 +106,25 @@ class WebSocketSettings:
     duplicate_header_limit: int | None
     warn_once: Callable[[str, str], object]
     rejected: int = 0
+
+
+# Made anew each time: what is raised again and again collects tracebacks.
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(
+        "503 Service Unavailable",
+        "Too many WebSockets are open; try again later.",
+        (("Retry-After", "10"),),
+    )
+
+
+def _crowded() -> RequestRefused:
+    return RequestRefused(
+        "503 Service Unavailable",
+        "Too many WebSockets are asked for; try again.",
+        (("Retry-After", "1"),),
+    )
 
 
 async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +155,11 @@ class WebSocketExchange:
     _told = False  # the server has said that the client left
     _done = False  # the thread has ended, and all that it put out is sent
     _send_error: Exception | None = None
+    # Of the task, once the application has closed, see `_begin_to_close`.
+    _patience: Timer | None = None
+    _has_taken = False  # the client has taken something since the timer was set
+    _given_up = False
+    _cut: Callable[[], object]
     # Of the thread.
     _status = 0  # answered after it was accepted
 
@@ -154,20 +192,38 @@ class WebSocketExchange:
             if crossing.port.drains(crossing.term):
                 raise shutting_down()
             self._prepare()
-            if not crossing.start_apart():
-                raise _FULL
+            if bridge.apart.full:
+                raise _full()
+            if not crossing.start_movable():
+                raise _crowded()
         except RequestRefused as refusal:
-            settings.rejected += 1
-            for message in build_denial(self._scope, build_refusal(refusal)):
-                await self._send_one(message)
+            await self._refuse(refusal)
             return
         try:
-            await self._converse()
+            async with crossing.port.interruptible() as self._cut:
+                await self._converse()
+            if self._given_up:
+                # As long as something holds these two, Granian keeps the connection.
+                del self._receive, self._send
+                if not crossing.ended:
+                    crossing.desert(self._log_lost_error)
+                    return
             crossing.leave()
+            if self._channel.state is State.CONNECTING:
+                # Its turn never came: the client has left, or a shutdown did not wait.
+                await self._refuse(shutting_down())
+                return
         except BaseException as error:
             await self._give_up(error)
             raise
         await self._conclude(crossing.take_error())
+
+    async def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer without the application, unless the client has left."""
+        if not self._over:
+            self._settings.rejected += 1
+            for message in build_denial(self._scope, build_refusal(refusal)):
+                await self._send_one(message)
 
     def _prepare(self) -> None:
         settings, scope = self._settings, self._scope
@@ -181,6 +237,8 @@ class WebSocketExchange:
             self._inbox,
             scope.get("subprotocols") or (),
             settings.warn_once,
+            self._find_place,
+            self._begin_to_close,
         )
         environ["wsgi.websocket"] = WebSocket(channel, environ)
         environ["wsgi.websocket_version"] = "13"
@@ -243,6 +301,27 @@ class WebSocketExchange:
         except Exception as error:
             self._send_error = error
             self._end(LOST, "")
+        else:
+            self._has_taken = True
+
+    def _begin_to_close(self) -> None:
+        """Give the client some time for what is left: the application has closed."""
+        if not self._over:
+            self._has_taken = False
+            port = self._crossing.port
+            self._patience = port.call_later(CLOSING_S, self._look_at_client)
+
+    def _count_refusal(self) -> None:
+        self._settings.rejected += 1
+
+    def _look_at_client(self) -> None:
+        """Give the client up if it has taken nothing since the last look."""
+        if self._has_taken:
+            self._begin_to_close()
+        else:
+            self._given_up = True
+            self._end(LOST, "")
+            self._cut()
 
     async def _pump(self) -> bool:
         """Receive as the application takes it, until the client leaves."""
@@ -263,12 +342,16 @@ class WebSocketExchange:
             message = {"code": LOST}
         self._told = True
         self._end(message.get("code", NO_CODE), message.get("reason") or "")
+        if not self._crossing.has_begun:
+            self._crossing.abandon()
         return True
 
     def _end(self, code: int, reason: str) -> None:
         """Send nothing more, and tell whoever reads that nothing more will come."""
         self._over = True
         self._listening = False
+        if self._patience:
+            self._patience.cancel()
         self._channel.end(Close(code, reason))
 
     async def _give_up(self, error: BaseException) -> None:
@@ -309,7 +392,8 @@ class WebSocketExchange:
         client is answered by a reset, and the client never learns why it was closed.
         Over HTTP/2 it ends the connection with all its other streams (Hypercorn 0.18).
         """
-        if self._channel.accepted and not (self._told or self._send_error):
+        lost = self._told or self._send_error or self._given_up
+        if self._channel.accepted and not lost:
             await self._hear(CLOSING_S)
 
     async def _hear(self, seconds: float) -> None:
@@ -326,6 +410,12 @@ class WebSocketExchange:
 
     def _work(self) -> None:
         """Call the application, and end the WebSocket when it returns."""
+        try:
+            self._call_and_end()
+        finally:
+            self._crossing.end_apart()
+
+    def _call_and_end(self) -> None:
         channel = self._channel
         try:
             self._call()
@@ -339,6 +429,13 @@ class WebSocketExchange:
             else:
                 self._deny(build_refusal(_FAILED))
             raise
+
+    def _find_place(self) -> list[Message]:
+        """Move the thread apart; give the refusal if too many are already."""
+        if self._crossing.move_apart():
+            return []
+        self._crossing.port.post(self._count_refusal)
+        return build_denial(self._scope, build_refusal(_full()))
 
     def _call(self) -> None:
         iterable = self._settings.application(self._environ, self._start_response)

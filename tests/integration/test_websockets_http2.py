@@ -181,8 +181,9 @@ def test_stream_that_is_reset_before_it_is_accepted_frees_the_thread(
     site: Site, connection: Http2Connection
 ) -> None:
     client = connection.websocket("/messages/nap")
-    wait_until(lambda: site.stat("websockets") == 1, "the application runs")
+    wait_until(lambda: site.stat("busy") == 2, "the application runs")
     client.stream.reset()
+    wait_until(lambda: site.stat("busy") == 1, "no request but this holds a thread")
     site.wait_until_idle()
 
 
