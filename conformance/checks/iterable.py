@@ -362,6 +362,26 @@ def iteration_stops_at_the_length(bench: Bench) -> None:
     expect(body.taken <= 2, f"{body.taken} chunks were taken, the first 2 were enough")
 
 
+@check("PEP3333-length-04")
+def iteration_stops_after_write(bench: Bench) -> None:
+    """Once write() has given Content-Length bytes, the iterable is not exhausted."""
+    body = Body(endless())
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        begin_writing(start_response, ("content-length", "5"))(b"01234")
+        return body
+
+    served = bench.serve(app)
+    exchange = served.start(HttpExchange())
+    ended = exchange.returned.wait()
+    exchange.left.open()
+    if isinstance(exchange.error, NoWrite):
+        return  # there is a check for that
+    expect(ended, f"{body.taken} chunks were taken after all had been written")
+    expect_equal(exchange.body, b"01234", "the body")
+    expect(body.taken <= 1, f"{body.taken} chunks were taken after all was written")
+
+
 @check("PEP3333-length-05")
 def write_beyond_the_length(bench: Bench) -> None:
     """write() beyond Content-Length sends nothing beyond it."""
