@@ -54,6 +54,7 @@ def adapter(caplog: pytest.LogCaptureFixture) -> Iterator[MakeAdapter]:
     for made in adapters:
         until(lambda: not made.stats().busy, "all threads are free")  # noqa: B023  # called at once
         made.executor.shutdown()
+        made._bridge.files.shutdown()
     gc.collect()  # tasks that nobody awaited say so only now
     records = caplog.get_records("call") + caplog.get_records("teardown")
     assert not [record.getMessage() for record in records]

@@ -190,6 +190,7 @@ class Server:
 
     Attributes:
         messages: What has been sent.
+        dropped: What was sent after the client had left.
         receives: How often receive() was called.
         left: Open it to have the client leave at once.
         told: Open when receive() has reported the end, and the task that
@@ -201,7 +202,9 @@ class Server:
     def __init__(self, scope: Scope, *steps: Step) -> None:
         self.scope = scope
         self.messages: list[Message] = []
+        self.dropped: list[Message] = []
         self.receives = 0
+        self._has_told = False
         self.left = Gate("the client has left")
         self.told = Gate("receive() has reported the end")
         self._steps = deque(steps)
@@ -272,6 +275,12 @@ class Server:
         finally:
             self._returned = True
             assert not self._faults
+            if self.scope["type"] == "lifespan":
+                # There it may add to what the server passes on, and no more.
+                assert (before["state"] or {}).items() <= (
+                    self.scope["state"] or {}
+                ).items()
+                before["state"] = self.scope["state"]
             assert self.scope == before
 
     # For the application.
@@ -304,6 +313,7 @@ class Server:
             return {"type": self.ends_with}
 
     def _tell(self) -> None:
+        self._has_told = True
         # Once the task that receives has come to rest.
         asyncio.get_running_loop().call_soon(self.told.open)
 
@@ -316,13 +326,19 @@ class Server:
             number = len(self.messages) + 1
             if self._failure and number >= self._failure[0]:
                 raise self._failure[1]
-            if self.left.is_open:
-                return  # most servers report a client that has left here to nobody
+            if self.left.is_open or (self._has_told and self._drops_all()):
+                # Most servers report a client that has left here to nobody.
+                self.dropped.append(dict(message))
+                return
             self.messages.append(dict(message))
             self._after_send(message)
             self.sent(number).open()
             if number in self._stalls:
                 await first_open(self._stalls[number], self.left)
+
+    def _drops_all(self) -> bool:
+        """Tell whether a client that has left gets nothing that is sent from now on."""
+        return False
 
     def _check(self, message: Message) -> None:
         raise NotImplementedError
@@ -423,6 +439,9 @@ class HttpServer(Server):
         self._bodiless = False
         self._declared: int | None = None
         self._size = 0
+
+    def _drops_all(self) -> bool:
+        return not self.messages
 
     def of_type(self, kind: str) -> list[Message]:
         """Give what was sent of one type, less the common beginning of its name."""

@@ -121,6 +121,7 @@ def test_adapter_made_starts_no_thread(adapter: MakeAdapter) -> None:
         completed=0,
         rejected=0,
         disconnected=0,
+        dropped=0,
     )
 
 
@@ -214,7 +215,7 @@ def test_response_headers_of_the_connection_are_dropped_with_one_warning(
 def test_adapter_made_outside_a_loop_serves_one_loop_after_another(
     adapter: MakeAdapter, loop_factory: LoopFactory
 ) -> None:
-    app = adapter(echo)
+    app = adapter(echo, spool=False)
     for number in range(3):
         server = posting(b"%d" % number, declared=False)
         serve(app, server, loop_factory)
@@ -279,7 +280,7 @@ def test_thread_whose_loop_is_gone_ends(
         finally:
             ended.open()
 
-    served = adapter(app)
+    served = adapter(app, spool=False)
     server = uploading(piece(b"ab"), Gate("more of the body comes"))
     go_on = server.stall_at(2)
     loop = loop_factory()

@@ -112,7 +112,7 @@ def test_process_whose_threads_are_stuck_exits_promptly(
         tasks = []
 
         async def main():
-            tasks.append(asyncio.create_task(server.run(WsgiToAsgi(app))))
+            tasks.append(asyncio.create_task(server.run(WsgiToAsgi(app, spool=False))))
             await begun.reached()
     """
     run_process(_script(stuck) + textwrap.dedent(main) + textwrap.dedent(ending))

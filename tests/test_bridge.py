@@ -152,7 +152,7 @@ def test_inlet_of_many_pieces_loses_none_and_no_wake_up(
                 pulled.append(piece)
 
         crossing = Crossing(bridge, bridge.port(), work, buffer=0)
-        inlet = Inlet(crossing, limit)
+        inlet = Inlet(crossing, limit, lambda: True)
         crossing.start()
         for number in range(ITEMS):
             assert await inlet.room(10)
@@ -180,14 +180,14 @@ def test_inlet_pulled_as_the_task_goes_to_sleep_wakes_it(bridge: Bridge) -> None
     async def main() -> None:
         crossing = Crossing(bridge, bridge.port(), _nothing, buffer=0)
         async with asyncio.timeout(1):
-            assert await LateInlet(crossing, 1).room()
+            assert await LateInlet(crossing, 1, lambda: False).room()
 
     run(main())
 
 
 def test_inlet_ended_twice_keeps_the_first_end(bridge: Bridge) -> None:
     async def main() -> None:
-        inlet = Inlet(Crossing(bridge, bridge.port(), _nothing, buffer=0), 1)
+        inlet = Inlet(Crossing(bridge, bridge.port(), _nothing, buffer=0), 1, bool)
         inlet.end()
         inlet.end(KeyError("late"))
         assert inlet.pull() == b""

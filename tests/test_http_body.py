@@ -124,7 +124,7 @@ def test_body_message_with_other_keys_is_read(
     adapter: MakeAdapter, messages: list[Message]
 ) -> None:
     server = uploading(*messages)
-    serve(adapter(echo), server)
+    serve(adapter(echo, spool=False), server)
     assert server.body == b"abc"
 
 
@@ -156,7 +156,7 @@ def test_body_still_arriving_can_be_read_as_far_as_it_is(
         return [first, b"-", environ["wsgi.input"].read(3)]
 
     server = uploading(piece(b"abc"), begun, *pieces(b"def"), header=header)
-    serve(adapter(app, limits=Limits(buffer=4)), server)
+    serve(adapter(app, limits=Limits(buffer=4), spool=False), server)
     assert server.body == b"abc-def"
 
 
@@ -169,7 +169,7 @@ def test_body_of_declared_length_needs_no_further_message(
 ) -> None:
     never = Gate("more of the body comes")
     server = uploading(piece(first), never, header=length(5))
-    serve(adapter(echo, limits=Limits(buffer=buffer)), server)
+    serve(adapter(echo, limits=Limits(buffer=buffer), spool=False), server)
     assert server.body == b"hello"
 
 
@@ -202,7 +202,7 @@ def test_answer_waits_for_the_mark_of_the_end_on_http2(
 
 def test_body_of_declared_length_zero_needs_no_message(adapter: MakeAdapter) -> None:
     server = uploading(Gate("an empty body comes"), header=length(0))
-    serve(adapter(echo), server)
+    serve(adapter(echo, spool=False), server)
     assert server.body == b""
     assert server.receives == 0
 
@@ -213,7 +213,7 @@ def test_body_beyond_its_declared_length_is_cut(
     adapter: MakeAdapter, split: Split, buffer: int
 ) -> None:
     server = uploading(*pieces(*split(b"helloXYZ")), header=length(5))
-    serve(adapter(echo, limits=Limits(buffer=buffer)), server)
+    serve(adapter(echo, limits=Limits(buffer=buffer), spool=False), server)
     assert server.body == b"hello"
 
 
@@ -229,7 +229,7 @@ def test_body_short_of_its_declared_length_is_an_error_for_the_reader(
         return [b"too short"]
 
     server = uploading(*pieces(*split(b"hello")), header=length(10))
-    serve(adapter(app, limits=Limits(buffer=buffer)), server)
+    serve(adapter(app, limits=Limits(buffer=buffer), spool=False), server)
     assert (server.status, server.body) == (400, b"too short")
 
 
@@ -248,7 +248,7 @@ def test_body_still_arriving_can_be_refused_at_once(
     server = HttpServer(
         piece(b"ab"), never, method="POST", http_version=version, headers=[header]
     )
-    serve(adapter(answer_413_unread), server)
+    serve(adapter(answer_413_unread, spool=False), server)
     assert (server.status, server.body) == (413, b"too much")
     assert server.complete.is_open
 
@@ -291,7 +291,7 @@ def test_body_read_after_the_first_chunk_is_whole(adapter: MakeAdapter) -> None:
 
     server = HttpServer(piece(b"hel"), method="POST", headers=[CHUNKED])
     server.will_receive(server.sent(2), *pieces(b"lo"))
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert server.body == b"first-hello"
 
 
@@ -303,7 +303,7 @@ def test_body_and_response_are_streamed_in_turns(
     for number, body in enumerate([b"b", b"c", b"d"], 2):
         server.will_receive(server.sent(number), piece(body))
     server.will_receive(server.sent(5), piece(b"", more=False))
-    serve(adapter(echo_while_reading), server, loop_factory)
+    serve(adapter(echo_while_reading, spool=False), server, loop_factory)
     assert server.body == b"abcd"
 
 
@@ -341,7 +341,7 @@ def test_body_unread_is_not_received_beyond_the_buffer(
             await server.received(most + 1).stays_shut()
             go_on.open()
 
-    served = adapter(app, limits=Limits(buffer=buffer))
+    served = adapter(app, limits=Limits(buffer=buffer), spool=False)
     run(main())
     assert server.body == b"4915200"
 
@@ -363,7 +363,7 @@ def test_body_read_in_blocks_is_never_received_far_ahead(
         return [b"%d" % read]
 
     server = posting(*[b"x" * size] * 500, declared=False)
-    serve(adapter(app, limits=Limits(buffer=buffer)), server)
+    serve(adapter(app, limits=Limits(buffer=buffer), spool=False), server)
     assert server.body == b"%d" % (500 * size)
     # Beside the window, which grows as the application is as fast as the server, there
     # are the message that passes its limit, the one that the application is reading,
@@ -388,7 +388,7 @@ def test_body_read_slowly_is_never_received_beyond_the_buffer(
         return [b"%d" % sum(map(len, read_blocks(environ)))]
 
     server = posting(*[b"x" * size] * 100, declared=False)
-    serve(adapter(app, limits=Limits(buffer=buffer)), server)
+    serve(adapter(app, limits=Limits(buffer=buffer), spool=False), server)
     assert server.body == b"800000"
 
 
@@ -405,7 +405,7 @@ def test_body_in_tiny_messages_unread_is_not_received_without_end(
         return [b"%d" % sum(map(len, read_blocks(environ)))]
 
     server = posting(*[b"x"] * 2000, declared=False)
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert server.body == b"2000"
 
 
@@ -416,7 +416,7 @@ def test_body_with_a_bogus_message_is_an_error(
     bogus = {"type": "http.bogus", "body": b"XX", "more_body": False}
     server = uploading(piece(b"ab"), bogus, header=length(4))
     with pytest.raises(RuntimeError, match=r"http\.bogus"):
-        serve(adapter(echo, limits=Limits(buffer=buffer)), server)
+        serve(adapter(echo, limits=Limits(buffer=buffer), spool=False), server)
     assert not server.messages
 
 
@@ -425,14 +425,14 @@ def test_body_with_a_bogus_message_at_its_start_is_an_error(
 ) -> None:
     server = uploading({"type": "http.bogus"})
     with pytest.raises(RuntimeError, match=r"http\.bogus"):
-        serve(adapter(never_called), server)
+        serve(adapter(never_called, spool=False), server)
 
 
 def test_body_with_both_length_and_coding_is_read_as_coded(
     adapter: MakeAdapter,
 ) -> None:
     server = posting(b"he", b"llo", declared=False, headers=[length(3)])
-    serve(adapter(echo), server)
+    serve(adapter(echo, spool=False), server)
     assert server.body == b"hello"
 
 
@@ -461,7 +461,7 @@ def test_body_complete_before_the_client_left_is_readable(adapter: MakeAdapter) 
         return [b"nobody listens"]
 
     server = uploading(piece(b"ab"), *pieces(b"cd"), begun, disconnect())
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert seen == [b"abcd"]
 
 
@@ -501,7 +501,7 @@ def test_content_length_invalid_is_answered_400(
 ) -> None:
     header = (b"content-length", value)
     server = uploading(*pieces(b"hello"), header=header)
-    app = adapter(never_called)
+    app = adapter(never_called, spool=False)
     serve(app, server)
     assert server.status == 400
     assert server.complete.is_open

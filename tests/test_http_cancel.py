@@ -44,7 +44,7 @@ async def cancel(app: WsgiToAsgi, server: HttpServer, when: Gate) -> None:
 def test_request_cancelled_while_its_body_comes_application_is_not_called(
     adapter: MakeAdapter, loop_factory: LoopFactory
 ) -> None:
-    app = adapter(never_called)
+    app = adapter(never_called, spool=False)
     never = Gate("more of the body comes")
     server = uploading(piece(b"ab"), never, header=length(5))
     run(cancel(app, server, server.received(2)), loop_factory)
@@ -120,10 +120,9 @@ def test_request_cancelled_in_a_long_call_sends_nothing(
     assert not server.messages
 
 
-@pytest.mark.parametrize("thread_sensitive", [False, True], ids=["pool", "asgiref's"])
 @on_each_loop
 def test_request_cancelled_in_a_read_frees_the_thread(
-    adapter: MakeAdapter, loop_factory: LoopFactory, thread_sensitive: bool
+    adapter: MakeAdapter, loop_factory: LoopFactory
 ) -> None:
     begun, raised = Gate("the application runs"), Gate("read() has raised")
 
@@ -134,7 +133,7 @@ def test_request_cancelled_in_a_read_frees_the_thread(
         raised.open()
         return hello(environ, start_response)
 
-    served = adapter(app, thread_sensitive=thread_sensitive)
+    served = adapter(app, spool=False)
     server = uploading(piece(b"ab"), Gate("more of the body comes"))
 
     async def main() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextvars import ContextVar, Token
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -401,7 +401,9 @@ def test_request_in_a_thread_that_asgiref_uses_leaves_it_its_loop(
 ) -> None:
     class SameThread(Executor):
         def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
-            work(*args, **kwargs)
+            future: Future[None] = Future()
+            future.set_result(work(*args, **kwargs))
+            return future
 
     # The validator would make a stream, which waits for its loop.
     served = adapter(hello, validate=False, executor=SameThread())

@@ -173,7 +173,7 @@ def test_departure_during_an_upload_is_noticed_once_it_was_read(
         return hello(environ, start_response)
 
     begun = Gate("the application has read what there is")
-    served = adapter(app)
+    served = adapter(app, spool=False)
     server = uploading(piece(bytes(200_000)), header=length(300_000))
     run(leave(served, server, begun))
     assert_left(served)
@@ -231,7 +231,7 @@ def test_body_that_goes_on_beyond_its_length_and_the_limit_harms_nobody(
         return [b"read"]
 
     server = uploading(piece(b"abcde"), piece(b"too much"), header=length(5))
-    serve(adapter(app, limits=Limits(body=6)), server)
+    serve(adapter(app, limits=Limits(body=6), spool=False), server)
     assert server.body == b"read"
 
 
@@ -265,6 +265,6 @@ def test_body_first_read_after_the_client_was_heard_to_leave_does_not_wait(
 
     listening = threading.Event()
     server = HttpServer(*steps, Gate("more comes"), method="POST", headers=headers)
-    serve(adapter(app, validate=False), server)
+    serve(adapter(app, validate=False, spool=False), server)
     assert server.body == b"ab"
     assert results == ["raised"]

@@ -102,7 +102,7 @@ def test_client_leaves_an_endless_response_with_its_body_unread_is_noticed(
     adapter: MakeAdapter, headers: list[Header]
 ) -> None:
     stream = Stream(endless())
-    served = adapter(answering(stream))
+    served = adapter(answering(stream), spool=False)
     never = Gate("more of the body comes")
     server = HttpServer(piece(b"ab"), never, method="POST", headers=headers)
     run(leave(served, server, server.sent(3)))
@@ -115,7 +115,7 @@ def test_client_leaves_an_endless_response_with_a_large_body_unread_is_noticed(
 ) -> None:
     monkeypatch.setattr("wsgi_asgi._body.UNREAD_S", 0.01)
     stream = Stream(endless())
-    served = adapter(answering(stream), limits=Limits(buffer=10))
+    served = adapter(answering(stream), limits=Limits(buffer=10), spool=False)
     server = uploading(*[piece(b"x" * 10)] * 50, header=length(1000))
     run(leave(served, server, server.received(51)))
     assert stream.closes == 1
@@ -135,7 +135,7 @@ def test_body_dropped_as_unwanted_is_an_error_for_a_late_reader(
             environ["wsgi.input"].read(10)
         yield b"last"
 
-    served = adapter(app, limits=Limits(buffer=10))
+    served = adapter(app, limits=Limits(buffer=10), spool=False)
     server = uploading(*[piece(b"x" * 10)] * 50, header=length(1000))
     serve(served, server)
     assert server.body == b"firstlast"
@@ -158,7 +158,7 @@ def test_body_that_may_still_be_wanted_is_not_dropped(
         read += sum(map(len, read_blocks(environ)))
         yield b"%d" % read
 
-    served = adapter(app, limits=Limits(buffer=10))
+    served = adapter(app, limits=Limits(buffer=10), spool=False)
     server = uploading(*[piece(b"x" * 10)] * 50, piece(b"", more=False))
     serve(served, server)
     assert server.body == (b"first 500" if streams else b"500")
@@ -175,7 +175,7 @@ def test_client_leaves_after_its_body_was_refused_is_noticed(
         start(start_response)
         return stream
 
-    served = adapter(app, limits=Limits(body=3))
+    served = adapter(app, limits=Limits(body=3), spool=False)
     server = uploading(piece(b"ab"), piece(b"cd"), Gate("more of the body comes"))
 
     run(leave(served, server, server.sent(3)))
@@ -298,7 +298,7 @@ def test_body_read_by_close_when_no_more_of_it_comes_is_an_os_error(
 
     # A server's receive() reports the end once the response is complete.
     server = uploading(piece(b"ab"), Gate("more of the body comes"))
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert server.body == b"a"
     assert len(raised) == 1
 

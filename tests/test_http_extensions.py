@@ -638,7 +638,7 @@ def test_response_of_the_adapter_itself_has_no_trailers(adapter: MakeAdapter) ->
 
     server = uploading(piece(b"abc", more=True), piece(b"def", more=False))
     server.scope |= {"extensions": BOTH}
-    serve(adapter(app, limits=Limits(body=5)), server)
+    serve(adapter(app, limits=Limits(body=5), spool=False), server)
     assert (server.status, server.trailers) == (413, None)
     assert server.complete.is_open
 

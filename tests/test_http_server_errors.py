@@ -129,7 +129,7 @@ def test_receive_that_raises_at_once_has_it_surface(
     error = RuntimeError("server's fault")
     server = uploading(error, header=header)
     with pytest.raises(RuntimeError) as caught:
-        serve(adapter(never_called), server)
+        serve(adapter(never_called, spool=False), server)
     assert caught.value is error
 
 
@@ -151,7 +151,7 @@ def test_receive_that_raises_in_the_body_reaches_the_reader(
         return [b"unreadable"]
 
     server = uploading(piece(b"ab"), error)
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert raised == [error]
 
 
@@ -161,7 +161,7 @@ def test_receive_that_raises_in_the_body_surfaces_if_uncaught(
     error = RuntimeError("server's fault")
     server = uploading(piece(b"ab"), error)
     with pytest.raises(RuntimeError) as caught:
-        serve(adapter(echo), server)
+        serve(adapter(echo, spool=False), server)
     assert caught.value is error
     assert not server.messages
 
@@ -186,7 +186,7 @@ def test_receive_that_raises_after_the_body_does_not_spoil_the_response(
 
     error = RuntimeError("server's fault")
     server = HttpServer(*steps, error, method="POST", headers=headers)
-    serve(adapter(app), server)
+    serve(adapter(app, spool=False), server)
     assert server.body in {b"firstsecond", b"firstabcsecond"}
     assert server.complete.is_open
 
@@ -196,7 +196,7 @@ def test_receive_that_raises_os_error_after_the_body_is_a_disconnect(
 ) -> None:
     stream = Stream(endless())
     server = uploading(*pieces(b"ab"), ConnectionResetError("gone"))
-    app = adapter(answering(stream))
+    app = adapter(answering(stream), spool=False)
     serve(app, server)
     assert stream.closes == 1
     assert app.stats().disconnected == 1

@@ -240,7 +240,10 @@ def test_streams_both_ways_all_complete_on_few_threads(
             server.will_receive(server.sent(number), piece(body))
         server.will_receive(server.sent(4), piece(b"", more=False))
         servers.append(server)
-    run(serve_all(adapter(echo_while_reading, threads=4), servers), loop_factory)
+    run(
+        serve_all(adapter(echo_while_reading, threads=4, spool=False), servers),
+        loop_factory,
+    )
     assert all(server.body == b"abc" for server in servers)
 
 
@@ -254,7 +257,7 @@ def test_uploads_read_whole_by_more_requests_than_threads_all_complete(
 
     bodies = [piece(b"x" * 10_000)] * 20
     servers = [uploading(*bodies, piece(b"", more=False)) for _ in range(30)]
-    run(serve_all(adapter(app, threads=2, validate=False), servers))
+    run(serve_all(adapter(app, threads=2, validate=False, spool=False), servers))
     assert all(server.body == b"200000" for server in servers)
 
 

@@ -1,10 +1,8 @@
 """wsgi.input against io.BytesIO, in pieces of any size, whole and cut off."""
 
-import errno
 import io
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, cast
 
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody
-from wsgi_asgi._input import BodyStream, LazyStream, spool
+from wsgi_asgi._input import BodyStream, LazyStream
 
 # No clock and no chance: the same examples in each run.
 PROFILE = settings(derandomize=True, deadline=None, max_examples=300)
@@ -415,106 +413,3 @@ def test_raw_stream_reads_without_a_buffer(cut: Cut) -> None:
     assert raw.readall() == b"abcdef"[count:]
     assert raw.readall() == b""
     assert raw.readinto(memoryview(buffer)) == 0
-
-
-# Spooling.
-
-
-@pytest.fixture
-def spooled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[IO[bytes]]]:
-    """List the files that spool() opens."""
-    files: list[IO[bytes]] = []
-
-    class Recorded(tempfile.SpooledTemporaryFile[bytes]):
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            files.append(self)
-
-    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", Recorded)
-    yield files
-    for file in files:
-        file.close()
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> list[IO[bytes]]:
-    """List the temporary files that reach the disk."""
-    files: list[IO[bytes]] = []
-    make = tempfile.TemporaryFile
-
-    def record(**options: Any) -> IO[bytes]:
-        files.append(make(**options))
-        return files[-1]
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", record)
-    return files
-
-
-@pytest.mark.parametrize(
-    ("body", "on_disk"),
-    [
-        pytest.param(b"", False, id="no body"),
-        pytest.param(b"abc\ndefg", False, id="as long as memory"),
-        pytest.param(b"abc\ndefgh", True, id="longer by one"),
-        pytest.param(bytes(range(256)) * 300, True, id="much longer"),
-    ],
-)
-@three_ways
-def test_spool_of_any_body_gives_it_from_the_start_and_its_length(
-    body: bytes, on_disk: bool, cut: Cut, disk: list[IO[bytes]]
-) -> None:
-    file, length = spool(open_body(cut(body)), 8)
-    with file:
-        assert length == len(body)
-        assert len(disk) == on_disk
-        model = io.BytesIO(body)
-        assert file.read(2) == model.read(2)
-        assert file.readline() == model.readline()
-        assert list(file) == list(model)
-    assert all(file.closed for file in disk)
-
-
-@pytest.mark.parametrize(
-    ("end", "length", "error"),
-    [
-        pytest.param(leave, None, ClientDisconnected, id="client leaves"),
-        pytest.param(lambda: b"", 99, IncompleteBody, id="body is too short"),
-    ],
-)
-@pytest.mark.parametrize("memory", [2, 100], ids=["on disk", "in memory"])
-def test_spool_of_a_body_that_breaks_off_raises_and_closes_its_file(
-    end: Callable[[], bytes],
-    length: int | None,
-    error: type[Exception],
-    memory: int,
-    spooled: list[IO[bytes]],
-) -> None:
-    with pytest.raises(error):
-        spool(open_body([b"abc", b"def"], length, end), memory)
-    assert [file.closed for file in spooled] == [True]
-
-
-def test_spool_on_a_full_disk_raises_and_closes_its_file(
-    monkeypatch: pytest.MonkeyPatch, spooled: list[IO[bytes]]
-) -> None:
-    def full(**_: Any) -> IO[bytes]:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    with pytest.raises(OSError, match="No space left"):
-        spool(open_body([b"abc"]), 2)
-    assert [file.closed for file in spooled] == [True]
-
-
-def test_spool_reads_no_more_at_a_time_than_it_keeps_in_memory() -> None:
-    sizes = []
-
-    class Measured(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            sizes.append(size)
-            return super().read(size)
-
-    file, length = spool(Measured(b"x" * 100), 16)
-    file.close()
-    assert length == 100
-    assert set(sizes) == {16}

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -11,6 +12,7 @@ import pytest
 
 from tests.apps import Body, Stream, answering, endless, hello, start
 from tests.drivers import (
+    WAIT_S,
     Gate,
     HttpServer,
     LifespanServer,
@@ -174,9 +176,8 @@ def test_shutdown_hook_that_fails_is_reported_after_the_others_ran(
 
 
 @on_each_loop
-@pytest.mark.parametrize("thread_sensitive", [False, True], ids=["pool", "asgiref's"])
 def test_lifespan_hooks_of_a_thread_sensitive_application_share_its_thread(
-    adapter: MakeAdapter, loop_factory: LoopFactory, thread_sensitive: bool
+    adapter: MakeAdapter, loop_factory: LoopFactory
 ) -> None:
     threads: list[int] = []
 
@@ -187,12 +188,7 @@ def test_lifespan_hooks_of_a_thread_sensitive_application_share_its_thread(
         note()
         return hello(environ, start_response)
 
-    served = adapter(
-        app,
-        on_startup=[note],
-        on_shutdown=[note],
-        **({"thread_sensitive": True} if thread_sensitive else {"threads": 1}),
-    )
+    served = adapter(app, on_startup=[note], on_shutdown=[note], thread_sensitive=True)
 
     async def main() -> None:
         async with lifespan(served):
@@ -201,6 +197,156 @@ def test_lifespan_hooks_of_a_thread_sensitive_application_share_its_thread(
     run(main(), loop_factory)
     assert len(threads) == 3
     assert len(set(threads)) == 1
+
+
+def _stuck_in_requests(
+    adapter: MakeAdapter, hook: Callable[[], object], **options: Any
+) -> LifespanServer:
+    """Shut down an adapter whose threads are all stuck, and give the server."""
+    begun, go_on = Gate("the application runs"), Gate()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        begun.open()
+        go_on.wait()
+        return hello(environ, start_response)
+
+    served = adapter(
+        app, on_shutdown=[hook], limits=Limits(shutdown_timeout=0.01), **options
+    )
+    server = LifespanServer()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(server.run(served))
+            await server.started.reached()
+            stuck = tasks.create_task(HttpServer().run(served))
+            await begun.reached()
+            server.stopping.open()
+            await asyncio.wait_for(asyncio.shield(ending), WAIT_S)
+            assert not stuck.done()
+            go_on.open()
+
+    run(main())
+    return server
+
+
+@pytest.mark.parametrize(
+    "make_options",
+    [
+        pytest.param(lambda: {"threads": 1}, id="pool"),
+        pytest.param(lambda: {"executor": ThreadPoolExecutor(1)}, id="executor given"),
+    ],
+)
+def test_shutdown_hook_runs_though_all_threads_are_stuck(
+    adapter: MakeAdapter, make_options: Callable[[], dict[str, Any]]
+) -> None:
+    ran: list[bool] = []
+    server = _stuck_in_requests(adapter, lambda: ran.append(True), **make_options())
+    assert ran == [True]
+    assert server.answers[1] == "lifespan.shutdown.complete"
+
+
+def test_shutdown_hook_for_a_stuck_thread_of_asgirefs_is_given_up(
+    adapter: MakeAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[bool] = []
+
+    def note() -> None:
+        ran.append(True)
+
+    server = _stuck_in_requests(adapter, note, thread_sensitive=True)
+    assert ran == []
+    assert server.answers[1] == "lifespan.shutdown.failed"
+    assert "no thread was free in time" in server.messages[1]["message"]
+    caplog.clear()
+
+
+# Several servers.
+
+
+def test_server_that_stops_leaves_another_on_its_loop_alone(
+    adapter: MakeAdapter,
+) -> None:
+    served = adapter(hello)
+    first, second = LifespanServer(), LifespanServer()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(first.run(served))
+            tasks.create_task(second.run(served))
+            await first.started.reached()
+            await second.started.reached()
+            first.stopping.open()
+            await ending
+            # Whether or not the server passes on which it is.
+            for state in (None, dict(second.scope["state"])):
+                request = HttpServer(state=state)
+                await request.run(served)
+                assert request.status == 200
+            second.stopping.open()
+
+    run(main())
+
+
+def test_server_that_stops_drains_its_own_requests_and_no_others(
+    adapter: MakeAdapter,
+) -> None:
+    begun = {"/first": Gate("the first runs"), "/second": Gate("the second runs")}
+    go_on = Gate()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        begun[environ["PATH_INFO"]].open()
+        go_on.wait()
+        return hello(environ, start_response)
+
+    served = adapter(app, limits=Limits(shutdown_timeout=0.01))
+    first, second = LifespanServer(), LifespanServer()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(first.run(served))
+            tasks.create_task(second.run(served))
+            await first.started.reached()
+            await second.started.reached()
+            own, other = (
+                HttpServer(path=path, state=dict(server.scope["state"]))
+                for path, server in (("/first", first), ("/second", second))
+            )
+            for request in (own, other):
+                tasks.create_task(request.run(served))
+                await begun[request.scope["path"]].reached()
+            first.stopping.open()
+            await ending
+            go_on.open()
+            await other.complete.reached()
+            second.stopping.open()
+        assert other.status == 200
+        assert own.status is None
+
+    run(main())
+
+
+def test_request_after_the_last_lifespan_of_its_loop_is_served(
+    adapter: MakeAdapter,
+) -> None:
+    served = adapter(hello)
+
+    async def main() -> None:
+        async with lifespan(served):
+            pass
+        request = HttpServer()
+        await request.run(served)
+        assert request.status == 200
+
+    run(main())
+
+
+def test_lifespan_without_a_state_is_served(adapter: MakeAdapter) -> None:
+    server = LifespanServer()
+    server.scope["state"] = None
+    server.stopping.open()
+    serve(adapter(hello), server)
+    assert server.answers[1] == "lifespan.shutdown.complete"
 
 
 # Threads and life cycles.
@@ -369,7 +515,7 @@ def test_shutdown_wakes_a_request_that_waits_for_its_client(
             raised.append(error)
         return []
 
-    served = adapter(app, limits=Limits(shutdown_timeout=0.0))
+    served = adapter(app, limits=Limits(shutdown_timeout=0.0), spool=False)
     request = HttpServer(Gate("a body comes"), method="POST")
     go_on = request.stall_at(3)
 

@@ -14,7 +14,7 @@ from asgiref.sync import SyncToAsync
 from tests.apps import Body, hello
 from tests.drivers import WAIT_S, make_scope, run
 from wsgi_asgi import WsgiToAsgi, _port
-from wsgi_asgi._port import AsyncioPort, Port, Timer, Waiter, settle
+from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
 from wsgi_asgi._trio import TrioPort
 
 ITEMS = 400
@@ -297,14 +297,16 @@ def test_beside_within_another_is_cut_short_with_it(on_loop: Run) -> None:
 class Work:
     age = 0
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, term: Term | None = None) -> None:
+        self.term = term
         self.nudged = port.new_waiter()
         self.abandoned = False
 
     def nudge(self) -> None:
         settle(self.nudged)
 
-    def abandon(self) -> None:
+    def abandon(self, *, at_end: bool = False) -> None:
+        assert at_end
         self.abandoned = True
 
 
@@ -315,7 +317,10 @@ def test_work_that_takes_long_is_nudged_and_abandoned_by_a_drain(
     monkeypatch.setattr(_port, "TICK_S", 0.01)
 
     async def main(port: Port) -> None:
-        quick, slow = Work(port), Work(port)
+        term = Term()
+        term.is_ending = True
+        port.terms.add(term)
+        quick, slow = Work(port), Work(port, term)
         port.enter(quick)
         port.enter(slow)
         await slow.nudged
@@ -327,6 +332,60 @@ def test_work_that_takes_long_is_nudged_and_abandoned_by_a_drain(
         await port.drain(WAIT_S)
         assert port.crossings == set()
         await port.drain(WAIT_S)
+
+    on_loop(main)
+
+
+@on_each_kind
+def test_work_of_a_server_that_goes_on_is_not_drained(on_loop: Run) -> None:
+    async def main(port: Port) -> None:
+        ending, other = Term(), Term()
+        port.terms.update((ending, other))
+        assert not (port.drains(None))
+        assert not (port.drains(ending))
+        ending.is_ending = True
+        assert port.drains(ending)
+        assert not (port.drains(None))
+        assert not (port.drains(other))
+        work = [Work(port), Work(port, other), Work(port, ending)]
+        for one in work:
+            port.enter(one)
+        await port.drain(0)
+        assert [one.abandoned for one in work] == [False, False, True]
+        other.is_ending = True
+        assert port.drains(None)
+        port.terms.clear()
+        assert not port.drains(None)
+        for one in work:
+            port.leave(one)
+
+    on_loop(main)
+
+
+@on_each_kind
+def test_drains_of_two_servers_end_when_the_work_of_both_has_ended(
+    on_loop: Run,
+) -> None:
+    async def main(port: Port) -> None:
+        first, second = Term(), Term()
+        first.is_ending = second.is_ending = True
+        port.terms.update((first, second))
+        work = Work(port, first), Work(port, second)
+        for one in work:
+            port.enter(one)
+        port.call_later(0, lambda: port.leave(work[0]))
+        port.call_later(0, lambda: port.leave(work[1]))
+        ended: list[int] = []
+
+        async def drain(number: int) -> bool:
+            await port.drain(WAIT_S)
+            ended.append(number)
+            return False
+
+        await port.beside(lambda: drain(1), lambda: drain(2))
+        assert 2 in ended
+        assert not (work[0].abandoned)
+        assert not (work[1].abandoned)
 
     on_loop(main)
 

@@ -1,17 +1,19 @@
 """The ASGI application that is made from a WSGI application."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, Never
 from wsgiref.types import WSGIApplication
 
-from wsgi_asgi._bridge import Bridge
+from wsgi_asgi._body import Intake, check_spool
+from wsgi_asgi._bridge import Bridge, Places
 from wsgi_asgi._files import FileWrapper
 from wsgi_asgi._http import HttpExchange, HttpSettings
 from wsgi_asgi._lifespan import Hook, run_lifespan
 from wsgi_asgi._limits import Limits, Stats
 from wsgi_asgi._pool import ThreadPool
+from wsgi_asgi._spool import Storage
 from wsgi_asgi._types import ASGIApp, Receive, Scope, Send
 from wsgi_asgi._websocket import (
     WebSocketExchange,
@@ -55,9 +57,12 @@ class WsgiToAsgi:
             `executor`. `threads` is then not used.
         thread_sensitive: Run requests in the one thread that asgiref keeps for
             synchronous code, for applications that are bound to one.
-        spool: Receive a body that comes without Content-Length whole, into
-            memory and then a temporary file, and set CONTENT_LENGTH. Django
-            reads nothing without it.
+        spool: Receive a body that comes without Content-Length whole before the
+            application runs, into memory and then a temporary file, and set
+            CONTENT_LENGTH: Django, Bottle and others read nothing without it.
+            False streams such a body; the application must then read to the end of
+            ``wsgi.input``. "all" receives every body whole. Or a callable of the
+            ASGI scope, called on the event loop, that gives one of these.
         websockets: Run WebSockets as well, each in a thread of its own for as
             long as it lasts; what they find in the environ, the documentation
             says. False refuses them with status 403, and an ASGI application
@@ -88,7 +93,7 @@ class WsgiToAsgi:
         threads: int = 40,
         executor: Executor | None = None,
         thread_sensitive: bool = False,
-        spool: bool = False,
+        spool: bool | str | Callable[[Scope], bool | str] = True,
         websockets: bool | ASGIApp = True,
         limits: Limits | None = None,
         on_startup: Iterable[Hook] = (),
@@ -103,6 +108,8 @@ class WsgiToAsgi:
             raise ValueError(f"threads={threads!r}: at least one thread is needed")
         if executor is not None and thread_sensitive:
             raise TypeError("executor and thread_sensitive exclude each other")
+        if not callable(spool):
+            check_spool(spool)
         self._limits = limits = limits or Limits()
         # A stream beside the one thread would be a second one at that time.
         streams = limits.streams if threads > 1 else 0
@@ -111,9 +118,9 @@ class WsgiToAsgi:
             owned=executor is None,
             thread_sensitive=thread_sensitive,
             apart=limits.websockets,
+            windows=limits.windows,
         )
-        pool = self._bridge.pool
-        serial = thread_sensitive or (pool is not None and pool.max_threads == 1)
+        serial = self._bridge.is_serial
         self._on_startup = tuple(on_startup)
         self._on_shutdown = tuple(on_shutdown)
         base_environ = {
@@ -132,7 +139,13 @@ class WsgiToAsgi:
             bridge=self._bridge,
             limits=limits,
             duplicate_header_limit=duplicate_header_limit,
-            spool=spool,
+            intake=Intake(
+                limits=limits,
+                storage=Storage(self._bridge, limits.buffer, limits.spool_total),
+                uploads=Places(limits.uploads),
+                spool=spool,
+                is_always_whole=serial or self._bridge.pool is None,
+            ),
         )
         self._websockets = WebSocketSettings(
             application=wsgi_application,
@@ -164,6 +177,7 @@ class WsgiToAsgi:
             completed=self._http.completed,
             rejected=self._http.rejected + self._websockets.rejected,
             disconnected=self._http.disconnected,
+            dropped=self._http.dropped,
         )
 
     def _choose_websockets(self, websockets: object, serial: bool) -> ASGIApp:
@@ -197,6 +211,7 @@ class WsgiToAsgi:
         elif kind == "lifespan":
             await run_lifespan(
                 self._bridge,
+                scope,
                 receive,
                 send,
                 on_startup=self._on_startup,

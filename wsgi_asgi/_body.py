@@ -2,12 +2,21 @@
 
 How it travels depends on what the headers say of it:
 
-    none announced        nothing is received unless the application reads
+    none announced        nothing is received unless the application reads; where
+                          the method allows a body, what there is, is received whole
     length up to buffer   received whole, so that a slow sender holds no thread
-    longer, or no length  handed over with its first message, then streamed, so
-                          that the application may refuse it early
+    longer                handed over with its first message, then streamed, so that
+                          the application may refuse it early
     Expect: 100-continue  nothing is received before the application reads, as
                           receiving makes the server ask for the body
+    no length             received whole and given a length, since most applications
+                          read nothing of a body without one
+
+A body that streams can make its thread wait for the client. Such a thread does not
+count against the bound of quick requests, but it holds one of `Limits.uploads` places.
+Where none is free, the body is received whole as well. So it is, always, where
+requests run one after the other or in an executor that is not ours, since there a
+thread that waits would keep others from running.
 
 On HTTP/2 and later the end of a body is a mark of its own, which often follows the last
 byte in another frame. The application gets the last byte with it and not before, since
@@ -23,17 +32,23 @@ All of this but where it says so runs on the event loop.
 import io
 import logging
 import threading
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any
 
-from wsgi_asgi._bridge import Crossing
+from typing_extensions import TypeAliasType
+
+from wsgi_asgi._bridge import Crossing, Places
 from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
 from wsgi_asgi._input import BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
+from wsgi_asgi._spool import Spool, Storage
 from wsgi_asgi._types import Message, Receive, Scope
 
-__all__ = ["RequestBody"]
+__all__ = ["Intake", "RequestBody", "SpoolPolicy", "check_spool"]
 
 logger = logging.getLogger("wsgi_asgi")
 
@@ -46,8 +61,32 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 # that it has never asked for, and that is longer than the buffer.
 UNREAD_S = 5.0
 
-# Held for the few instructions that open an inlet, by the thread or the task.
+# Held for the few instructions that open an inlet or change whether a body holds a
+# place, by the thread or the task.
 _OPENING = threading.Lock()
+
+# True, False, "all", or a callable of the scope that gives any of these.
+SpoolPolicy = TypeAliasType("SpoolPolicy", bool | str | Callable[[Scope], bool | str])
+
+
+@dataclass(slots=True, kw_only=True)
+class Intake:
+    """What the bodies of one adapter share.
+
+    Attributes:
+        limits: `buffer`, `body` and `spool` count here.
+        storage: Where bodies are kept that are received whole.
+        uploads: Places for bodies that stream.
+        spool: Which bodies are received whole: those without a length (True), all
+            ("all"), or only those that must be (False).
+        is_always_whole: No thread may wait for a body.
+    """
+
+    limits: Limits
+    storage: Storage
+    uploads: Places
+    spool: SpoolPolicy
+    is_always_whole: bool
 
 
 class RequestBody:
@@ -56,7 +95,7 @@ class RequestBody:
     Args:
         crossing: The thread that will read it.
         receive: The server's.
-        limits: `buffer` and `body` count here.
+        intake: What it shares with others.
 
     Attributes:
         is_announced: The headers speak of one.
@@ -70,8 +109,11 @@ class RequestBody:
         "_crossing",
         "_end_is_marked",
         "_expects_continue",
+        "_has_place",
         "_inlet",
         "_input",
+        "_intake",
+        "_is_closed",
         "_is_unexpected",
         "_kept",
         "_length",
@@ -79,16 +121,18 @@ class RequestBody:
         "_receive",
         "_received",
         "_size",
+        "_spool",
         "is_announced",
         "refusal",
         "response_streams",
         "unsized",
     )
 
-    def __init__(self, crossing: Crossing, receive: Receive, limits: Limits) -> None:
+    def __init__(self, crossing: Crossing, receive: Receive, intake: Intake) -> None:
         self._crossing = crossing
         self._receive = receive
-        self._limits = limits
+        self._intake = intake
+        self._limits = intake.limits
         self.is_announced = False
         self.response_streams = False
         self.refusal: RequestRefused | None = None
@@ -104,6 +148,9 @@ class RequestBody:
         self._expects_continue = False
         self._at_end = False  # the server has said that no more comes
         self._inlet: Inlet | None = None  # where it streams
+        self._has_place = False  # one of those for bodies that stream
+        self._is_closed = False
+        self._spool: Spool | None = None  # where it was received whole
 
     @property
     def is_unread(self) -> bool:
@@ -130,28 +177,61 @@ class RequestBody:
                 contradict each other.
         """
         length, is_coded, expects_continue = find_framing(scope["headers"])
-        if length is None:
-            # HTTP/2 and later mark the end of a request without a header.
-            if not is_coded and (
-                scope["http_version"][0] == "1" or scope["method"] in _BODILESS_METHODS
-            ):
-                # There may be one all the same: clients in process need no headers.
-                self._is_unexpected = True
-                return False
-        else:
+        is_http1 = scope["http_version"][0] == "1"
+        if length is not None:
             self._length = length
-            if self._is_over_limit(length):
-                raise self._too_large()
-            self._end_is_marked = scope["http_version"] >= "2"
+            if _is_over(self._limits.body, length):
+                raise _too_large(self._limits.body)
+            self._end_is_marked = not is_http1
             if not length:
                 self._input = io.BytesIO()
                 return self._end_is_marked
+        elif not is_coded:
+            # HTTP/2 and later mark the end of a request without a header. And
+            # clients in process, and gateways of events, need no header at all.
+            if scope["method"] in _BODILESS_METHODS:
+                self._is_unexpected = True
+                return False
+            if is_http1:
+                if not self._is_spooled(scope):
+                    self._is_unexpected = True
+                    return False
+                self._spool = Spool(self._intake.storage)
+                return True
         self.is_announced = True
-        if expects_continue:
-            self._expects_continue = True
-            self._stream()
-            return False
-        return True
+        self._choose_way(scope, expects_continue)
+        return not self._expects_continue
+
+    def _choose_way(self, scope: Scope, expects_continue: bool) -> None:
+        """Find out whether a body that is announced must be received whole."""
+        length = self._length
+        in_memory = length is not None and length <= self._limits.buffer
+        if self._is_spooled(scope):
+            pass
+        elif in_memory and not expects_continue:
+            return
+        elif self._take_place():
+            if expects_continue:
+                self._expects_continue = True
+                self._stream()
+            return
+        elif length is not None and length > self._limits.spool:
+            raise _busy()  # it may stream as soon as there is a place
+        if length is not None and length > self._limits.spool:
+            raise _too_large(self._limits.spool)
+        if not in_memory:
+            self._spool = Spool(self._intake.storage)
+
+    def _is_spooled(self, scope: Scope) -> bool:
+        """Tell whether a body is received whole, whatever its length is."""
+        intake = self._intake
+        policy = intake.spool
+        if callable(policy):
+            policy = policy(scope)
+        check_spool(policy)
+        if intake.is_always_whole or policy == "all":
+            return True
+        return bool(policy) and self._length is None
 
     def add_to(self, environ: dict[str, Any]) -> None:
         """Add ``wsgi.input`` and what belongs to it; the application's thread."""
@@ -165,8 +245,9 @@ class RequestBody:
             environ["wsgi.input"] = self._input
         if self._size is not None:
             # A length is worth having: there are applications that read nothing
-            # without one.
+            # without one, and some that would decode the chunks once more.
             environ["CONTENT_LENGTH"] = str(self._size)
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
 
     def _open(self) -> Inlet:
         """Give the inlet of a body that the headers do not announce; any thread.
@@ -176,21 +257,32 @@ class RequestBody:
         """
         with _OPENING:
             if self._inlet is None:
-                self._inlet = Inlet(self._crossing, self._limits.buffer)
+                self._inlet = self._new_inlet()
             return self._inlet
+
+    def _new_inlet(self) -> Inlet:
+        return Inlet(self._crossing, self._limits.buffer, self._take_place)
 
     def _pull(self) -> bytes:
         return self._open().pull()
 
     async def receive_first(self) -> bool:
-        """Receive a short body whole, of any other what comes in one message.
+        """Receive what the application is not to wait for.
 
         Returns:
             False if the client has left, so that there is nobody to answer.
 
         Raises:
-            RequestRefused: The body is longer than permitted.
+            RequestRefused: The body is longer than permitted, or there is no room.
         """
+        try:
+            return await (self._receive_spool if self._spool else self._receive_some)()
+        except BaseException:
+            self.discard()
+            raise
+
+    async def _receive_some(self) -> bool:
+        """Receive a short body whole, of any other what comes in one message."""
         length = self._length
         chunks: list[bytes] = []
         whole = length is not None and length <= self._limits.buffer
@@ -200,21 +292,84 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
-            more = not self._at_end and (
-                length is None or self._received < length or self._awaits_mark()
-            )
+            more = self._has_more()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
             self._feed(self._stream(), body)
             self._crossing.nudge()  # the pump is needed from the start
-        elif length is not None and len(body) < length:
-            inlet = self._stream()
-            inlet.feed(body)
-            inlet.end()
         else:
-            self._size = len(body) if length is None else None
-            self._input = io.BytesIO(body[:length])
+            self._give_place_back()
+            self._take_whole(io.BytesIO(body[:length]), len(body))
         return True
+
+    async def _receive_spool(self) -> bool:
+        """Receive a body of any length whole."""
+        spool = self._spool
+        assert spool
+        length, most = self._length, self._limits.spool
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.discard()
+                return False
+            data = self._checked(message)
+            if length is not None:
+                data = data[: length - spool.size]
+            elif _is_over(most, self._received):
+                raise _too_large(most)
+            await spool.write(data)
+            more = self._has_more()
+        self._take_whole(await spool.finish(), spool.size)
+        return True
+
+    def _has_more(self) -> bool:
+        """Tell whether some of a body that is received first is still to come."""
+        length = self._length
+        return not self._at_end and (
+            length is None or self._received < length or self._awaits_mark()
+        )
+
+    def _take_whole(self, file: IO[bytes], size: int) -> None:
+        """Give the application a body that is here, as far as there is one."""
+        length = self._length
+        if length is not None and size < length:
+            # What is missing, the application learns when it reads that far.
+            pull = partial(file.read, self._limits.buffer)
+            self._input = io.BufferedReader(BodyStream(pull, length))
+            return
+        self._input = file  # type: ignore[assignment]  # typeshed: IO is no class of io
+        # A request that announces no body and has none needs no length either.
+        if length is None and (size or self.is_announced):
+            self._size = size
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it holds what `discard` gives back."""
+        return self._has_place or self._spool is not None
+
+    def discard(self) -> None:
+        """Let go of a body that no thread reads any more; any thread."""
+        self._give_place_back()
+        if self._spool:
+            self._spool.close()
+
+    def _take_place(self) -> bool:
+        """Take a place for a body that streams; any thread."""
+        if self._intake.is_always_whole:
+            return False
+        with _OPENING:
+            if not (self._has_place or self._is_closed):
+                self._has_place = self._intake.uploads.take()
+            return self._has_place
+
+    def _give_place_back(self) -> None:
+        if not self._has_place:
+            return  # so it is nearly always
+        with _OPENING:
+            has_place, self._has_place = self._has_place, False
+        if has_place:
+            self._intake.uploads.give_back()
 
     def may_receive(self) -> bool:
         """Tell whether receiving is harmless: not while it would say 100 Continue."""
@@ -259,6 +414,7 @@ class RequestBody:
             self._feed(inlet, data)
             if self._at_end:
                 inlet.end()
+                self._give_place_back()
 
     def _feed(self, inlet: Inlet, data: bytes) -> None:
         data = self._kept + data
@@ -303,10 +459,13 @@ class RequestBody:
             inlet.end(
                 ClientDisconnected("the client left before the end of its request body")
             )
+        if inlet:
+            self._is_closed = True
+            self._give_place_back()
 
     def _stream(self) -> Inlet:
         length = self._length
-        inlet = self._inlet = Inlet(self._crossing, self._limits.buffer)
+        inlet = self._inlet = self._new_inlet()
         self._input = io.BufferedReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
@@ -317,16 +476,37 @@ class RequestBody:
         self._at_end = not message.get("more_body", False)
         body: bytes = message.get("body") or b""
         self._received += len(body)
-        if self._is_over_limit(self._received):
-            raise self._too_large()
+        if _is_over(self._limits.body, self._received):
+            raise _too_large(self._limits.body)
         return body
 
-    def _is_over_limit(self, size: int) -> bool:
-        limit = self._limits.body
-        return limit is not None and size > limit
 
-    def _too_large(self) -> RequestRefused:
-        return RequestRefused(
-            "413 Content Too Large",
-            f"The request body is longer than {self._limits.body} bytes.",
+def check_spool(policy: object) -> None:
+    """Refuse what cannot say which bodies are received whole.
+
+    Raises:
+        TypeError: It is none of True, False and "all".
+    """
+    if not isinstance(policy, bool) and policy != "all":
+        raise TypeError(
+            f'spool is True, False, "all" or a callable of the scope that gives one '
+            f"of these, not {policy!r}"
         )
+
+
+def _is_over(limit: int | None, size: int) -> bool:
+    return limit is not None and size > limit
+
+
+def _too_large(limit: int | None) -> RequestRefused:
+    return RequestRefused(
+        "413 Content Too Large", f"The request body is longer than {limit} bytes."
+    )
+
+
+def _busy() -> RequestRefused:
+    return RequestRefused(
+        "503 Service Unavailable",
+        "Too many long request bodies arrive at the same time; try again later.",
+        (("Retry-After", "10"),),
+    )

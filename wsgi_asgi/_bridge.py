@@ -29,8 +29,8 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -38,7 +38,7 @@ from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._errors import ClientDisconnected, raisable
 from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
-from wsgi_asgi._port import AsyncioPort, Port, Waiter, settle
+from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
 try:
@@ -61,6 +61,10 @@ MAX_ITEMS = 1024
 # where both sides are so fast that the one always waits for the other, the bytes
 # between them may become more, up to this.
 WINDOW_BYTES = 2 << 20
+# Threads that read and write files; a disk has little use for more at a time.
+FILE_THREADS = 4
+# When they end. Downloads and uploads follow each other within less, or are few.
+FILE_IDLE_S = 1.0
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
 
@@ -88,6 +92,76 @@ def wider(window: int, most: int) -> int:
     return max(window, min(4 * window, most))
 
 
+class Budget:
+    """Bytes that all crossings of one adapter share, to grow their windows by.
+
+    Args:
+        size: Bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def widen(self, crossing: "Crossing", window: int, most: int) -> int:
+        """Give a crossing a wider window, as far as the budget allows; any thread.
+
+        At most a quarter of what is left is granted at a time, so that there is
+        something left for the next.
+
+        Args:
+            crossing: The one that holds the bytes until `settle`.
+            window: Bytes that the window has.
+            most: Bytes up to which it may grow.
+
+        Returns:
+            Bytes that the window now has.
+        """
+        wanted = wider(window, most) - window
+        if not wanted:
+            return window
+        with self._lock:
+            granted = min(wanted, self._left // 4)
+            self._left -= granted
+            crossing.granted += granted
+        # Looked at after the grant, as `leave` settles after it has ended the
+        # crossing. Whoever comes second gives the bytes back.
+        if crossing.over:
+            self.settle(crossing)
+        return window + granted
+
+    def settle(self, crossing: "Crossing") -> None:
+        """Take back what a crossing was granted; any thread."""
+        with self._lock:
+            self._left += crossing.granted
+            crossing.granted = 0
+
+
+class Places:
+    """A number of places, each of which one of many can hold.
+
+    Args:
+        most: How many there are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Take a place; False if there is none; any thread."""
+        with self._lock:
+            if not self._left:
+                return False
+            self._left -= 1
+            return True
+
+    def give_back(self) -> None:
+        """Give a place back that was taken; any thread."""
+        with self._lock:
+            self._left += 1
+
+
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -98,6 +172,13 @@ class Bridge:
             instead, together with all other thread-sensitive code.
         apart: How many crossings may have a thread of their own, beside the
             executor.
+        windows: Bytes by which all crossings together may widen their windows.
+
+    Attributes:
+        marker: The key of the `Term` in what a server passes on to its requests.
+        files: Threads that read and write files, for work that requests wait for
+            while they hold no thread of the executor.
+        is_serial: Work runs one after the other.
     """
 
     def __init__(
@@ -107,14 +188,28 @@ class Bridge:
         owned: bool = True,
         thread_sensitive: bool = False,
         apart: int = 0,
+        windows: int = 4 * WINDOW_BYTES,
     ) -> None:
         self.apart = DedicatedThreads(apart)
         self.executor = executor
         self.owned = owned
         self.pool = executor if isinstance(executor, ThreadPool) else None
         self.thread_sensitive = thread_sensitive
+        self.is_serial = thread_sensitive or (
+            self.pool is not None and self.pool.max_threads == 1
+        )
+        # By this a server's requests are told from those of another on the same loop.
+        self.marker = f"wsgi_asgi.term.{id(self):x}"
+        self.files = ThreadPool(FILE_THREADS, idle=FILE_IDLE_S)
+        self.windows = Budget(windows)
+        self._hooks = DedicatedThreads(sys.maxsize)
         self._ports: dict[object, Port] = {}
         self._latest: tuple[object, Port | None] = (None, None)
+
+    def term_of(self, scope: Mapping[str, Any]) -> Term | None:
+        """Find out which of several servers has sent something, if it says so."""
+        state = scope.get("state")
+        return state.get(self.marker) if isinstance(state, dict) else None
 
     def port(self) -> Port:
         """Give the running loop's port."""
@@ -157,29 +252,71 @@ class Bridge:
 
     def release(self) -> None:
         """End the threads that are the adapter's own; new work starts others."""
+        if any(port.terms for port in list(self._ports.values())):
+            return  # another server goes on
+        self.files.retire()
         if self.pool and self.owned:
             self.pool.retire()
 
-    async def call(self, work: Callable[[], T]) -> T:
+    async def call_file(self, work: Callable[[], T]) -> T:
+        """Run a callable that waits for a disk; see `_call`."""
+        return await self._call(work, self.files.execute)
+
+    async def call_hook(
+        self, hook: Callable[[], object], patience: float | None = None
+    ) -> None:
+        """Run a hook of the server's start or end; see `_call`.
+
+        It runs in a thread of its own, since those of the executor may all be stuck
+        in requests that never end. Where the application is bound to asgiref's one
+        thread, its hooks are as well.
+
+        Args:
+            hook: Called without arguments.
+            patience: Seconds in which asgiref's thread must be free for it; None
+                for any time.
+        """
+        if not self.thread_sensitive:
+            await self._call(hook, self._hooks.execute)
+        else:
+            await self._call(hook, patience=patience)
+
+    async def _call(
+        self,
+        work: Callable[[], T],
+        execute: Callable[[Callable[[], None]], object] | None = None,
+        patience: float | None = None,
+    ) -> T:
         """Run a callable in a thread, and wait for what it returns.
 
+        Args:
+            work: The callable.
+            execute: What gives it to a thread; None for what requests run in.
+            patience: Seconds in which a thread must have begun it.
+
         Raises:
-            ClientDisconnected: A shutdown gave up on it before it began.
+            TimeoutError: No thread was free in that time, or a shutdown gave up on
+                the work before a thread had begun it.
             Exception: What the callable raised, made `raisable`.
         """
         results: list[T] = []
-        crossing = Crossing(self, self.port(), lambda: results.append(work()), buffer=0)
-        crossing.start()
+        port = self.port()
+        crossing = Crossing(self, port, lambda: results.append(work()), buffer=0)
+        crossing.apart = True
+        crossing.start(execute)
+        timer = None if patience is None else port.call_later(patience, crossing.drop)
         try:
             while not crossing.ended:
                 crossing.nudged = False
                 await crossing.wait()
         finally:
+            if timer:
+                timer.cancel()
             crossing.leave()
         if (error := crossing.take_error()) is not None:
             raise raisable(error, repr(work))
         if not results:
-            raise ClientDisconnected("the work was given up")
+            raise TimeoutError(f"no thread was free in time for {work!r}")
         return results[0]
 
 
@@ -198,12 +335,16 @@ class Crossing:
         abandoned: Nobody wants the result any more; the thread should end.
         deserted: Nor does anybody wait for the thread to end.
         indispensable: The work is to be done even if it was abandoned before a
-            thread has begun it.
+            thread has begun it. Without this it is dropped then.
+        cancels: Coroutines that the work waits for are cancelled if it is abandoned.
+        on_drop: Called by any thread if the work was dropped, and never begins.
+        term: That of the server which the work comes from, if it is known.
+        granted: Bytes of the adapter's `Budget` that it holds.
         ended: The thread is done, and `error` is what the work raised.
         nudged: `wait` returned early, because of `nudge`.
         running: A thread is at work.
         streaming: The thread counts as a stream's.
-        apart: The thread is its own, and not the executor's.
+        apart: The thread is not the executor's, and is not counted as a request's.
         over: The task has no more to do with it. There may still be threads that wait
             for the task, to which the application has passed on what does.
     """
@@ -216,7 +357,9 @@ class Crossing:
         "_bells",
         "_bridge",
         "_context",
+        "_future",
         "_has_stalled",
+        "_ident",
         "_in_hand",
         "_is_patient",
         "_items",
@@ -226,21 +369,25 @@ class Crossing:
         "_stalled",
         "_taken",
         "_task",
+        "_unbegun",
         "_waiter",
         "_window",
-        "_work",
         "abandoned",
         "age",
         "apart",
+        "cancels",
         "deserted",
         "ended",
         "error",
+        "granted",
         "indispensable",
         "nudged",
+        "on_drop",
         "over",
         "port",
         "running",
         "streaming",
+        "term",
     )
 
     _on_lost_error: Callable[[BaseException], object]
@@ -252,13 +399,15 @@ class Crossing:
         self.port = port
         self._bridge = bridge
         self._window = buffer
-        self._work = work
+        # Whoever takes the work out decides what becomes of it: a thread, or `drop`.
+        self._unbegun = [work]
         self._context = contextvars.copy_context()
         self._items: list[Any] = []
         self.age = 0
         self.abandoned = False
         self.deserted = False
         self.indispensable = False
+        self.cancels = True
         self.ended = False
         self.error: BaseException | None = None
         self.nudged = False
@@ -266,6 +415,9 @@ class Crossing:
         self.streaming = False
         self.apart = False
         self.over = False
+        self.granted = 0
+        self.term: Term | None = None
+        self.on_drop: Callable[[], object] | None = None
         self._put = 0  # bytes, counted by the thread alone
         self._taken = 0  # bytes, counted by the task alone
         self._sleeping = False
@@ -278,20 +430,30 @@ class Crossing:
         self._bell: Bell | None = None
         self._bells: tuple[Rings, ...] = ()
         self._async_tasks: Sequence[asyncio.Task[Any]] = ()
+        self._future: Future[None] | None = None  # of an executor that is not ours
+        self._ident = 0  # of the thread that does the work
 
     # The task's side.
 
-    def start(self) -> None:
+    def start(
+        self, execute: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
         """Hand the work to a thread.
+
+        Args:
+            execute: What gives it to a thread; None for what requests run in.
 
         Raises:
             RuntimeError: The executor takes no more work.
         """
         bridge = self._bridge
-        self.port.enter(self)
+        if not self.apart:
+            self.port.enter(self)
         loop = self.port.asyncio_loop
         try:
-            if bridge.thread_sensitive:
+            if execute:
+                execute(self._run)
+            elif bridge.thread_sensitive:
                 if loop:
                     self._task = loop.create_task(self._run_thread_sensitive())
                 else:
@@ -299,9 +461,11 @@ class Crossing:
             elif bridge.pool:
                 bridge.pool.execute(self._run)
             else:
-                bridge.executor.submit(self._run)
+                self._future = bridge.executor.submit(self._run)
+                self._future.add_done_callback(self._note_outcome)
         except BaseException:
             self.port.leave(self)
+            self._let_go()
             raise
 
     def start_apart(self) -> bool:
@@ -358,15 +522,50 @@ class Crossing:
         self.nudged = True
         self._wake()
 
-    def abandon(self) -> None:
-        """Tell the thread to end: no more is wanted."""
+    @property
+    def has_begun(self) -> bool:
+        """Whether a thread has begun the work, or nobody ever will."""
+        return not self._unbegun
+
+    def abandon(self, *, at_end: bool = False) -> None:
+        """Tell the thread to end: no more is wanted. Work not begun is dropped.
+
+        Args:
+            at_end: The loop is about to end, so that no coroutine can go on.
+        """
         self.abandoned = True
-        for task in list(self._async_tasks):
-            # Not of this loop where async_to_sync had to make one.
-            with suppress(RuntimeError):  # it is closed by now
-                task.get_loop().call_soon_threadsafe(task.cancel)
+        if not self.indispensable:
+            self.drop()
+        if self.cancels or at_end:
+            for task in list(self._async_tasks):
+                # Not of this loop where async_to_sync had to make one.
+                with suppress(RuntimeError):  # it is closed by now
+                    task.get_loop().call_soon_threadsafe(task.cancel)
         for bell in self._bells:
             bell.ring()
+
+    def drop(self) -> bool:
+        """End work that no thread has begun; False if one has."""
+        try:
+            self._unbegun.pop()
+        except IndexError:
+            return False
+        # Where it waits for a thread, nothing is left but this object.
+        self._context = contextvars.Context()
+        if self._future:
+            self._future.cancel()
+        self._let_go()
+        self.ended = True
+        if self.deserted:
+            self._bury()
+        self._wake()
+        return True
+
+    def _let_go(self) -> None:
+        """Tell whoever has prepared the work that it will never begin."""
+        on_drop, self.on_drop = self.on_drop, None
+        if on_drop:
+            on_drop()
 
     async def linger(self) -> None:
         """Give an abandoned thread a moment to end, and forget what it put out."""
@@ -415,6 +614,8 @@ class Crossing:
         """Count the crossing as over."""
         self.port.leave(self)
         self.over = True
+        if self.granted:  # looked at after `over` is up, see `Budget.widen`
+            self._bridge.windows.settle(self)
         for bell in self._bells:
             bell.ring()
 
@@ -464,7 +665,16 @@ class Crossing:
         if self._has_stalled:
             # Each has waited for the other: the window is what holds them up.
             self._has_stalled = False
-            self._window = wider(self._window, WINDOW_BYTES)
+            self._window = self.widen(self._window, WINDOW_BYTES)
+
+    def widen(self, window: int, most: int) -> int:
+        """Give a wider window to two sides that keep each other waiting.
+
+        Args:
+            window: Bytes that it has.
+            most: Bytes up to which it may grow.
+        """
+        return self._bridge.windows.widen(self, window, most)
 
     def interject(self, item: Any) -> None:
         """Give one item to the task at once, by any thread; it does not count as bytes.
@@ -551,6 +761,24 @@ class Crossing:
         if not self.port.is_alive():
             self.abandoned = True
 
+    def step_out(self) -> bool:
+        """Stop counting this thread against the executor's bound while it waits.
+
+        Returns:
+            True if `step_in` must be called when the wait is over.
+        """
+        pool = self._bridge.pool
+        if pool is None or self.streaming or self._ident != threading.get_ident():
+            return False
+        pool.step_out()
+        return True
+
+    def step_in(self) -> None:
+        """Count this thread again."""
+        pool = self._bridge.pool
+        assert pool, "step_out() has found it"
+        pool.step_in()
+
     def begin_stream(self) -> None:
         """Count this thread among the streams from now on, if there is room."""
         pool = self._bridge.pool
@@ -559,18 +787,46 @@ class Crossing:
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
-        if not self.abandoned or self.indispensable:
-            self.running = True
-            try:
-                self._context.run(self._run_in_context)
-            except BaseException as error:
-                self.error = error
-            self.running = False
-            if self.streaming and self._bridge.pool:
-                self._bridge.pool.end_stream()
+        try:
+            work = self._unbegun.pop()
+        except IndexError:
+            return  # it was dropped
+        self.on_drop = None  # else a cycle would keep the request
+        self._ident = threading.get_ident()
+        self.running = True
+        try:
+            self._context.run(self._run_in_context, work)
+        except BaseException as error:
+            self.error = error
+        del work  # it refers to this object
+        self.running = False
+        if self.streaming and self._bridge.pool:
+            self._bridge.pool.end_stream()
         self._end()
 
-    def _run_in_context(self) -> None:
+    def _note_outcome(self, future: "Future[None]") -> None:
+        """End with the error of an executor that has lost the work; any thread.
+
+        An executor that is shut down may cancel what waits, and one whose threads
+        cannot start breaks. The work itself raises nothing.
+        """
+        error: BaseException | None = None
+        if future.cancelled():
+            error = RuntimeError(
+                f"{self._bridge.executor!r} has dropped the request before it ran: "
+                f"the executor was shut down, or cancelled its future"
+            )
+        else:
+            error = future.exception()
+        if error is None:
+            return
+        with suppress(IndexError):  # begun by a thread, or dropped by us
+            self._unbegun.pop()
+            self._let_go()
+            self.error = error
+            self._end()
+
+    def _run_in_context(self, work: Callable[[], object]) -> None:
         # What asgiref's own threads do: async_to_sync finds the server's loop, and
         # values of asgiref's Local follow from the task into this thread.
         # All of the thread's at once, since each access to a `local` looks for it.
@@ -581,8 +837,6 @@ class Crossing:
         local["main_event_loop_pid"] = port.pid
         # Tasks that async_to_sync starts for this thread.
         local["task_context"] = self._async_tasks = []
-        work = self._work
-        del self._work  # else a cycle would keep the request
         try:
             if self._context:
                 restore_context(self._context)
@@ -611,22 +865,29 @@ class Crossing:
             await sync_to_async(self._run_guarded, thread_sensitive=True)()
         except BaseException as error:
             self.error = error  # refused by asgiref, or cancelled with the loop
+            if self._unbegun:
+                self._unbegun.clear()
+                self._let_go()
+        if self.ended:
+            return  # it was dropped
         self.ended = True
         if self.deserted:
             self._bury()
         self._wake()
 
     def _run_guarded(self) -> None:
-        if not self.abandoned or self.indispensable:
-            self.running = True
-            self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
-            work = self._work
-            del self._work
+        try:
+            work = self._unbegun.pop()
+        except IndexError:
+            return  # it was dropped
+        self.on_drop = None
+        self.running = True
+        self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
+        try:
             try:
-                try:
-                    work()
-                except asyncio.CancelledError as error:
-                    self._raise_cancelled(error)
-            except BaseException as error:
-                self.error = error
-            self.running = False
+                work()
+            except asyncio.CancelledError as error:
+                self._raise_cancelled(error)
+        except BaseException as error:
+            self.error = error
+        self.running = False

@@ -8,6 +8,7 @@ __all__ = [
     "RequestRefused",
     "WebSocketError",
     "raisable",
+    "shutting_down",
     "websocket_error",
 ]
 
@@ -72,6 +73,18 @@ class RequestRefused(OSError):
         self.status = status
         self.reason = reason
         self.headers = headers
+
+
+def shutting_down() -> RequestRefused:
+    """Make the refusal of a request that comes while the server stops.
+
+    It is made anew each time: what is raised again and again collects tracebacks.
+    """
+    return RequestRefused(
+        "503 Service Unavailable",
+        "The server is shutting down; try again.",
+        (("Retry-After", "1"),),
+    )
 
 
 def raisable(error: BaseException, who: str) -> Exception:

@@ -13,20 +13,32 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
+from typing import Any
 from wsgiref.types import WSGIApplication
 
-from wsgi_asgi._body import RequestBody
+from wsgi_asgi._body import Intake, RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing
 from wsgi_asgi._chunks import body_message, join_chunks
 from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
-from wsgi_asgi._errors import ClientDisconnected, RequestRefused, raisable
+from wsgi_asgi._errors import (
+    ClientDisconnected,
+    RequestRefused,
+    raisable,
+    shutting_down,
+)
 from wsgi_asgi._extensions import Extensions
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
-from wsgi_asgi._input import spool
 from wsgi_asgi._limits import Limits
-from wsgi_asgi._response import EARLY_HINT, ENDED, TRAILERS, Response, plain_text
+from wsgi_asgi._port import Port
+from wsgi_asgi._response import (
+    EARLY_HINT,
+    ENDED,
+    READY,
+    TRAILERS,
+    Response,
+    plain_text,
+)
 from wsgi_asgi._types import ExcInfo, Message, Receive, Scope, Send
 
 __all__ = ["HttpExchange", "HttpSettings"]
@@ -36,6 +48,13 @@ logger = logging.getLogger("wsgi_asgi")
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
 
+# How long requests that are dropped are counted before the count is logged.
+DROPPED_LOG_S = 1.0
+
+# What an access log shows for a client that has left before it was answered; nginx
+# made the number up, and others took it over.
+CLIENT_CLOSED_REQUEST = 499
+
 # The extension by which a server sends a file itself, and its message.
 PATHSEND = "http.response.pathsend"
 
@@ -44,17 +63,11 @@ _LAST = frozenset({PATHSEND, TRAILERS})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
-_DRAINING = RequestRefused(
-    "503 Service Unavailable",
-    "The server is shutting down; try again.",
-    (("Retry-After", "1"),),
-)
-
 _CUT = "a response body was cut, since it was longer than its Content-Length"
 
 _UNREAD = (
     "answered without reading a request body of unknown length; if it cannot read "
-    "one without CONTENT_LENGTH, as Django cannot, use WsgiToAsgi(..., spool=True)"
+    "one without CONTENT_LENGTH, as Django cannot, leave out spool=False"
 )
 
 
@@ -66,10 +79,11 @@ class HttpSettings:
         application: The WSGI application.
         name: What messages call it.
         base_environ: Variables that are the same for each request.
-        spool: Receive a body of unknown length whole before the application runs.
+        intake: What their request bodies share.
         completed: Exchanges that ended with a complete response.
         rejected: Exchanges that were answered without the application.
         disconnected: Exchanges whose client left, or was given up, before that.
+        dropped: Those of them that waited for a thread in vain after that.
         warned: What was already warned of.
     """
 
@@ -79,10 +93,12 @@ class HttpSettings:
     bridge: Bridge
     limits: Limits
     duplicate_header_limit: int | None
-    spool: bool
+    intake: Intake
     completed: int = 0
     rejected: int = 0
     disconnected: int = 0
+    dropped: int = 0
+    dropped_unlogged: int = 0
     warned: set[str] = field(default_factory=set)
 
     def warn_once(self, key: str, message: str) -> None:
@@ -90,6 +106,24 @@ class HttpSettings:
         if key not in self.warned:
             self.warned.add(key)
             logger.warning("%s: %s", self.name, message)
+
+    def note_dropped(self, port: Port) -> None:
+        """Count a request that was dropped, and log all of a second at once."""
+        self.dropped += 1
+        if not self.dropped_unlogged:
+            port.call_later(DROPPED_LOG_S, self._log_dropped)
+        self.dropped_unlogged += 1
+
+    def _log_dropped(self) -> None:
+        count, self.dropped_unlogged = self.dropped_unlogged, 0
+        logger.warning(
+            "%s: dropped %d request(s) whose clients had left, since no thread was "
+            "free within %g s (Limits.abandoned_timeout); the application has not seen "
+            "them",
+            self.name,
+            count,
+            self.limits.abandoned_timeout,
+        )
 
 
 class HttpExchange:
@@ -119,7 +153,9 @@ class HttpExchange:
         "_send",
         "_send_error",
         "_settings",
+        "_start_given",
         "_streams",
+        "_told",
     )
 
     def __init__(
@@ -132,6 +168,8 @@ class HttpExchange:
         self._response = Response(settings.name, scope["method"])
         self._pumping = False  # another task owns receive()
         self._pending: list[Message] = []  # taken, and kept until the pump runs
+        self._told = False  # the server has said that the client left
+        self._start_given = False  # the head of a response was given to send()
         # The message that completes the response was given to send() ...
         self._final_given = False
         self._final_sent = False  # ... which has returned
@@ -156,22 +194,33 @@ class HttpExchange:
         crossing = self._crossing = Crossing(
             settings.bridge, port, self._work, buffer=settings.limits.buffer
         )
-        body = self._body = RequestBody(crossing, self._receive, settings.limits)
+        body = self._body = RequestBody(crossing, self._receive, settings.intake)
+        if port.terms:
+            crossing.term = settings.bridge.term_of(self._scope)
+        crossing.cancels = self._scope["method"] in _SAFE_METHODS
         try:
-            if port.draining:
-                raise _DRAINING
+            if port.drains(crossing.term):
+                raise shutting_down()
             if type(self._scope["headers"]) is not list:
                 # Any iterable is permitted, also one that can be read but once.
                 self._scope = {**self._scope, "headers": [*self._scope["headers"]]}
-            if body.prepare(self._scope) and not await body.receive_first():
-                settings.disconnected += 1
-                return
+            if body.prepare(self._scope):
+                if not await body.receive_first():
+                    settings.disconnected += 1
+                    self._told = True
+                    await self._say_closed()
+                    return
+                if port.drains(crossing.term):
+                    body.discard()
+                    raise shutting_down()
         except RequestRefused as refusal:
             await self._refuse(refusal)
             return
         except BaseException as error:
             settings.disconnected += not isinstance(error, Exception)
             raise
+        if body.is_held:
+            crossing.on_drop = body.discard
         crossing.start()
         try:
             if not await self._deliver():
@@ -197,6 +246,8 @@ class HttpExchange:
         try:
             if late_refusal := self._conclude():
                 await self._refuse(late_refusal)
+            elif self._told and not self._start_given:
+                await self._say_closed()
         finally:
             crossing.leave()
             body.close()
@@ -262,7 +313,7 @@ class HttpExchange:
             block = file.read_cached(size)
             if block is None:
                 # The disk has to be waited for, which only threads may do.
-                block = await self._settings.bridge.call(partial(file.read, size))
+                block = await self._settings.bridge.call_file(partial(file.read, size))
         except Exception as error:
             file.close()
             if not crossing.abandoned:
@@ -294,6 +345,8 @@ class HttpExchange:
             self._final_given = (
                 message.get("more_body") is False or message["type"] in _LAST
             )
+            if not self._start_given:
+                self._start_given = message["type"] == "http.response.start"
             completes = self._final_given and not (
                 extensions and extensions.trailers_follow
             )
@@ -316,6 +369,7 @@ class HttpExchange:
         """Listen; True if the client has left before it got its response."""
         if not await self._body.pump():
             return False
+        self._told = True
         if self._final_given:
             # A server that says so then means that the response is complete, or
             # gunicorn that its body is, and there may be trailers to come. But it
@@ -329,12 +383,21 @@ class HttpExchange:
         self._body.close()
         if self._final_given:
             return False
+        crossing = self._crossing
         # Clients that post something and do not wait for the answer are served.
-        self._crossing.indispensable = self._body.is_whole and (
-            self._scope["method"] not in _SAFE_METHODS or self._body.is_announced
+        crossing.indispensable = (
+            self._body.is_whole and self._scope["method"] not in _SAFE_METHODS
         )
-        self._crossing.abandon()
+        crossing.abandon()
+        if not crossing.has_begun:
+            crossing.port.call_later(
+                self._settings.limits.abandoned_timeout, self._drop_unbegun
+            )
         return True
+
+    def _drop_unbegun(self) -> None:
+        if self._crossing.drop():
+            self._settings.note_dropped(self._crossing.port)
 
     def _conclude(self) -> RequestRefused | None:
         """Account for the exchange, and raise what the server should log.
@@ -355,11 +418,53 @@ class HttpExchange:
             if _is_disconnect(error) and (gone or self._final_sent):
                 settings.completed += not gone
                 return None
-            if isinstance(error, RequestRefused) and not self._response.is_out:
-                return error
+            if isinstance(error, RequestRefused):
+                if gone:
+                    return None
+                if not self._response.is_out:
+                    return error
+                # It is too late for an answer, and no fault of the application's:
+                # the server cuts a response that was not completed.
+                settings.rejected += 1
+                logger.info("%s: a response was cut: %s", settings.name, error)
+                return None
             raise raisable(error, settings.name)
         finally:
             del error  # else its traceback would hold it, by this frame
+
+    async def _say_closed(self) -> None:
+        """Answer a client that has left, for all that stand between.
+
+        Servers drop this. But middleware takes a response that never begins for an
+        error, and access logs show what has happened. An application that was let
+        finish has the status that it has given.
+        """
+        crossing = self._crossing
+        if crossing.port.drains(crossing.term):
+            return
+        response = self._response
+        status, headers = CLIENT_CLOSED_REQUEST, []
+        if response.state is READY and not crossing.cancels:
+            status, headers = response.status, response.headers
+        messages: list[Message] = [
+            {"type": "http.response.start", "status": status, "headers": headers},
+            body_message(b"", more=False),
+        ]
+        # A server that never returns from send() must not keep the task.
+        await crossing.port.beside(
+            partial(self._give_up, LAST_SEND_S), partial(self._send_ignored, messages)
+        )
+
+    async def _give_up(self, seconds: float) -> bool:
+        await self._crossing.port.pause(seconds)
+        return True
+
+    async def _send_ignored(self, messages: list[Message]) -> None:
+        try:
+            for message in messages:
+                await self._send(message)
+        except Exception:
+            logger.debug("send() failed after the client had left", exc_info=True)
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         self._settings.rejected += 1
@@ -379,14 +484,9 @@ class HttpExchange:
     def _work(self) -> None:
         """Call the application and put out its response."""
         settings = self._settings
-        environ = self._make_environ()
-        spooled: IO[bytes] | None = None
         file: FilePart | None = None
         try:
-            if self._body.unsized and settings.spool:
-                spooled, size = spool(environ["wsgi.input"], settings.limits.buffer)
-                environ["wsgi.input"] = spooled
-                environ["CONTENT_LENGTH"] = str(size)
+            environ = self._make_environ()
             iterable = settings.application(environ, self._start_response)
             try:
                 if type(iterable) is FileWrapper:
@@ -413,8 +513,7 @@ class HttpExchange:
             # other way round: so one of the two closes it.
             if file and (file is not self._file or self._crossing.abandoned):
                 file.close()
-            if spooled:
-                spooled.close()
+            self._body.discard()
         body = self._body
         if self._response.is_cut and type(iterable) is not FileWrapper:
             settings.warn_once("cut", _CUT)

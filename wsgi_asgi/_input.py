@@ -5,13 +5,12 @@ iteration and look-ahead are `io.BufferedReader`'s, which has them right.
 """
 
 import io
-import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import Any
 
 from wsgi_asgi._errors import IncompleteBody
 
-__all__ = ["BodyStream", "LazyStream", "spool"]
+__all__ = ["BodyStream", "LazyStream"]
 
 
 class BodyStream(io.RawIOBase):
@@ -127,34 +126,3 @@ class LazyStream:
 
 
 io.BufferedIOBase.register(LazyStream)
-
-
-def spool(stream: IO[bytes], memory: int) -> tuple[IO[bytes], int]:
-    """Receive a body whole, for applications that need to know its length.
-
-    Args:
-        stream: The body; read to its end.
-        memory: Bytes kept in memory. A longer body goes to a temporary file,
-            which is gone when it is closed.
-
-    Returns:
-        The body, to be closed by the caller, and its length.
-
-    Raises:
-        OSError: Reading failed, as `BodyStream.readinto` says, or the disk is
-            full.
-
-    Runs on:
-        A thread of the application's.
-    """
-    # Not a context manager: the file outlives this function.
-    file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115
-    try:
-        while chunk := stream.read(memory):
-            file.write(chunk)
-        size = file.tell()
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file, size

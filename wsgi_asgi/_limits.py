@@ -15,13 +15,28 @@ class Limits:
             longer ones are read ahead by this much. A response runs ahead of
             its client by this much and the chunk in hand. Where client and
             application are so quick that each waits for the other, the former
-            grows to at most 1 MiB and the latter to 2 MiB.
+            grows to at most 1 MiB and the latter to 2 MiB, out of `windows`.
+        windows: Bytes by which all requests together may hold more than their
+            `buffer`. Clients that stall after a quick start hold no more than
+            this, and each its `buffer`.
         body: Bytes of the longest request body that is accepted; a longer one
             gets 413. `None` accepts any.
+        spool: Bytes of the longest request body that is received whole before the
+            application runs, in memory up to `buffer` and in a temporary file
+            beyond it. A longer one gets 413.
+        spool_total: Bytes of all such bodies together; a request whose body would
+            be beyond it gets 503. `None` for half of the space that is free in the
+            folder for temporary files, and at most 4 GiB.
+        uploads: How many requests, beside those that `threads` bounds, may each
+            hold a thread that waits for more of its body. The body of a further
+            one is received whole first.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
         websockets: How many WebSockets, beside all requests, may each hold a
             thread. Further ones get 503.
+        abandoned_timeout: Seconds for which a request whose client has left may
+            still wait for a thread. This is for methods that change something,
+            such as POST; with a safe method, such as GET, it is dropped at once.
         shutdown_timeout: Seconds that a shutdown waits for running requests and
             open WebSockets.
 
@@ -33,15 +48,20 @@ class Limits:
     """
 
     buffer: int = 65536
+    windows: int = 8_388_608
     body: int | None = None
+    spool: int = 1_073_741_824
+    spool_total: int | None = None
+    uploads: int = 100
     streams: int = 1000
     websockets: int = 1000
+    abandoned_timeout: float = 5.0
     shutdown_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None and field.name == "body":
+            if value is None and field.default is None:
                 continue
             if value is None or value < 0:
                 raise ValueError(
@@ -67,6 +87,8 @@ class Stats:
             answered itself (4xx and 503).
         disconnected: Requests whose client left before the response was
             complete, or whose task the server cancelled.
+        dropped: Those of them that had to wait for a thread too long after that, see
+            `Limits.abandoned_timeout`. The application has not seen them.
     """
 
     threads: int
@@ -77,3 +99,4 @@ class Stats:
     completed: int
     rejected: int
     disconnected: int
+    dropped: int

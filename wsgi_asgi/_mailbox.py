@@ -10,10 +10,11 @@ As in `_bridge`, no lock guards the flags on which the two sides meet.
 
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from wsgi_asgi._bridge import MAX_ITEMS, WINDOW_BYTES, Crossing, Rings, wider
+from wsgi_asgi._bridge import MAX_ITEMS, WINDOW_BYTES, Crossing, Rings
 from wsgi_asgi._pool import Bell
 from wsgi_asgi._port import Waiter, settle
 
@@ -32,7 +33,7 @@ class Mailbox(Generic[T]):
     Args:
         crossing: Which.
         limit: Bytes that may wait to be fetched; more where the thread is faster,
-            see `wider`.
+            see `Crossing.widen`.
 
     Attributes:
         complete: `end` was called.
@@ -151,15 +152,18 @@ class Mailbox(Generic[T]):
             if self._has_stalled:
                 # Each has waited for the other: the limit is what holds them up.
                 self._has_stalled = False
-                self._limit = wider(self._limit, LIMIT_BYTES)
+                self._limit = crossing.widen(self._limit, LIMIT_BYTES)
             if self._bell is None:
                 self._bell = crossing.new_bell()  # and look again: the task sees it now
             elif deadline is None:
-                crossing.wait_bell(self._bell)
+                self._wait(self._bell)
             elif (left := deadline - time.monotonic()) > 0:
                 crossing.wait_bell(self._bell, left)
             else:
                 raise TimeoutError(f"nothing has come within {patience:g} seconds")
+
+    def _wait(self, bell: Bell) -> None:
+        self._crossing.wait_bell(bell)
 
     def _next_item(self) -> T:
         item, size = self._items.popleft()
@@ -173,11 +177,23 @@ class Mailbox(Generic[T]):
 class Inlet(Mailbox[bytes]):
     """Bytes from one task to the thread of its crossing.
 
+    Args:
+        crossing: Which.
+        limit: As for `Mailbox`.
+        take_place: Asks whether the thread may wait beside those that the executor
+            counts. It is asked again at each wait.
+
     Attributes:
         wanted: The thread has asked for bytes at least once.
     """
 
     wanted = False
+
+    def __init__(
+        self, crossing: Crossing, limit: int, take_place: Callable[[], bool]
+    ) -> None:
+        super().__init__(crossing, limit)
+        self._take_place = take_place
 
     def feed(self, data: bytes) -> None:
         """Give bytes to the thread; nothing is no end."""
@@ -190,3 +206,13 @@ class Inlet(Mailbox[bytes]):
             self.wanted = True
             self._crossing.port.post(self._crossing.nudge)
         return self.fetch() or b""
+
+    def _wait(self, bell: Bell) -> None:
+        crossing = self._crossing
+        if not (self._take_place() and crossing.step_out()):
+            crossing.wait_bell(bell)
+            return
+        try:
+            crossing.wait_bell(bell)
+        finally:
+            crossing.step_in()

@@ -92,11 +92,15 @@ class ThreadPool(Executor):
     Args:
         threads: The most threads that run at a time, streams not counted.
         streams: The most threads that may stream beside those.
+        idle: Seconds after which a thread without work ends; None for `IDLE_S`.
     """
 
-    def __init__(self, threads: int, streams: int = 0) -> None:
+    def __init__(
+        self, threads: int, streams: int = 0, *, idle: float | None = None
+    ) -> None:
         self.max_threads = threads
         self.max_streams = streams
+        self._idle = idle
         self._closed = False
         self._reset()
         _pools.add(self)
@@ -318,6 +322,9 @@ class ThreadPool(Executor):
             if self._detached and self._is_detached():
                 return
 
+    def _patience(self) -> float:
+        return IDLE_S if self._idle is None else self._idle
+
     def _is_detached(self) -> bool:
         """Tell whether the calling thread has left the pool, and forget it if so."""
         ident = threading.get_ident()
@@ -344,7 +351,7 @@ class ThreadPool(Executor):
                     self._threads.discard(threading.current_thread())
                     return None
                 self._parked.append(bell)
-            if not bell.wait(IDLE_S):
+            if not bell.wait(self._patience()):
                 with self._lock:
                     if bell in self._parked:
                         self._parked.remove(bell)
@@ -365,7 +372,7 @@ class ThreadPool(Executor):
                 if self._retiring:
                     self._injector = None
                     return
-            if not self._alarm.wait(IDLE_S):
+            if not self._alarm.wait(self._patience()):
                 with self._lock:
                     if not self._watchful:
                         self._injector = None

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
-__all__ = ["AsyncioPort", "Port", "Timer", "Waiter", "settle"]
+__all__ = ["AsyncioPort", "Port", "Term", "Timer", "Waiter", "settle"]
 
 # How often a loop looks for crossings that take long; `Tracked.nudge` comes after
 # one to two of these.
@@ -37,16 +37,28 @@ class Waiter(Awaitable[None], Protocol):
         """Let the task go on; on the loop, and once."""
 
 
+class Term:
+    """The time for which one server uses a loop; there may be several servers.
+
+    Attributes:
+        is_ending: The server is about to stop, and takes no new work.
+    """
+
+    def __init__(self) -> None:
+        self.is_ending = False
+
+
 class Tracked(Protocol):
     """Work under way, as a port counts it."""
 
     age: int
+    term: Term | None
 
     def nudge(self) -> None:
         """Have the task look after it."""
 
-    def abandon(self) -> None:
-        """Tell its thread to end."""
+    def abandon(self, *, at_end: bool = False) -> None:
+        """Tell its thread to end; the server's end has come if `at_end`."""
 
 
 def settle(waiter: Waiter) -> None:
@@ -63,7 +75,7 @@ class Port(ABC):
         asyncio_loop: Where ``async_to_sync`` can run coroutines; None if that is not
             on this loop.
         crossings: What is under way on this loop, changed by the loop only.
-        draining: Whether the loop is about to end and takes no new work.
+        terms: Those of the servers that use the loop now.
         new_waiter: Makes something that a task can wait for. No method, since each
             request calls it.
     """
@@ -74,11 +86,11 @@ class Port(ABC):
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.crossings: set[Tracked] = set()
-        self.draining = False
+        self.terms: set[Term] = set()
         self._callbacks: deque[Callable[[], object]] = deque()
         self._scheduled = False
         self._ticking = False
-        self._empty: Waiter | None = None
+        self._drains: set[Waiter] = set()
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call something on the loop, soon; any thread. Lost if the loop is gone.
@@ -111,8 +123,9 @@ class Port(ABC):
     def leave(self, crossing: Tracked) -> None:
         """Count a crossing as over."""
         self.crossings.discard(crossing)
-        if self._empty and not self.crossings:
-            settle(self._empty)
+        if self._drains and not self._draining():
+            for waiter in self._drains:
+                settle(waiter)
 
     def _tick(self) -> None:
         self._ticking = bool(self.crossings)
@@ -123,20 +136,35 @@ class Port(ABC):
             if crossing.age == 2:
                 crossing.nudge()
 
+    def drains(self, term: Term | None) -> bool:
+        """Tell whether no new work is taken.
+
+        Args:
+            term: That of the server which the work comes from. None if it is not
+                known: such work is taken unless all servers are about to stop.
+        """
+        if term is not None:
+            return term.is_ending
+        return bool(self.terms) and all(one.is_ending for one in self.terms)
+
+    def _draining(self) -> list[Tracked]:
+        return [one for one in self.crossings if self.drains(one.term)]
+
     async def drain(self, patience: float) -> None:
-        """Wait until no crossing is under way, then abandon those that are.
+        """Wait until work that `drains` has ended, then abandon what is left of it.
 
         Args:
             patience: Seconds to wait.
         """
-        if self.crossings:
-            empty = self._empty = self.new_waiter()
+        if self._draining():
+            waiter = self.new_waiter()
+            self._drains.add(waiter)
             try:
-                await self.wait_for(empty, patience)
+                await self.wait_for(waiter, patience)
             finally:
-                self._empty = None
-            for crossing in list(self.crossings):
-                crossing.abandon()
+                self._drains.discard(waiter)
+            for crossing in self._draining():
+                crossing.abandon(at_end=True)
 
     async def wait_for(self, waiter: Waiter, patience: float) -> None:
         """Wait until a waiter is settled, and settle it after some seconds."""

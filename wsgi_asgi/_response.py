@@ -40,6 +40,7 @@ from wsgi_asgi._types import ExcInfo, Message
 __all__ = [
     "EARLY_HINT",
     "ENDED",
+    "READY",
     "TRAILERS",
     "TRANSITIONS",
     "Event",
@@ -204,6 +205,11 @@ class Response:
     def is_out(self) -> bool:
         """Whether a part of it can have reached the client."""
         return self.state in (OPEN, TRAILING, ENDED)
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Those that are held, to be sent as they are."""
+        return self._headers
 
     def early_hint(self, headers: Iterable[object]) -> list[Message]:
         """Take fields that the client may act upon while the response is made.

@@ -28,6 +28,7 @@ from wsgi_asgi._errors import (
     RequestRefused,
     WebSocketError,
     raisable,
+    shutting_down,
 )
 from wsgi_asgi._frames import Close
 from wsgi_asgi._handshake import (
@@ -59,11 +60,6 @@ NO_CODE = 1005
 LOST = 1006
 INTERNAL_ERROR = 1011
 
-_DRAINING = RequestRefused(
-    "503 Service Unavailable",
-    "The server is shutting down; try again.",
-    (("Retry-After", "1"),),
-)
 _FULL = RequestRefused(
     "503 Service Unavailable",
     "Too many WebSockets are open; try again later.",
@@ -150,8 +146,9 @@ class WebSocketExchange:
             bridge, bridge.port(), self._work, buffer=settings.limits.buffer
         )
         try:
-            if crossing.port.draining:
-                raise _DRAINING
+            crossing.term = bridge.term_of(self._scope)
+            if crossing.port.drains(crossing.term):
+                raise shutting_down()
             self._prepare()
             if not crossing.start_apart():
                 raise _FULL
