@@ -418,6 +418,26 @@ def length_of_zero(bench: Bench) -> None:
     expect_equal(exchange.body, b"", "the body")
 
 
+@check("PRACTICE-sendfile-01")
+def file_that_the_proxy_sends(bench: Bench) -> None:
+    """A response that leaves its file to the proxy has a length and no body."""
+    bodies: dict[str, Callable[[], Chunks]] = {
+        "an empty list": list,
+        "an empty chunk": lambda: [b""],
+        "an empty iterator": lambda: iter([]),
+    }
+    for header in ("x-sendfile", "x-accel-redirect", "x-lighttpd-send-file"):
+        for what, make in bodies.items():
+            app = answering(make(), (header, "/files/1"), ("content-length", "1000"))
+            exchange = bench.attempt(app)
+            said = f"with {header} and {what} there was {exchange.outcome()}"
+            expect(exchange.complete and exchange.status == 200, said)
+            expect_equal(exchange.header(header.encode()), b"/files/1", header)
+            # A server would wait for them, or call their absence a fault.
+            length = exchange.header(b"content-length")
+            expect(length in (None, b"0"), f"Content-Length {length!r} of no body")
+
+
 # Responses without a body.
 
 

@@ -525,6 +525,17 @@ def nothing_is_sent_by_the_call(bench: Bench) -> None:
     expect(sent == [0], f"when it returned, {exchange.messages[:1]} had been sent")
 
 
+@check("RFC9110-status-01")
+def status_beyond_http(bench: Bench) -> None:
+    """A status that HTTP does not have is not sent."""
+    for status in ("600 Beyond", "999 Denied"):
+        error, exchange = refusal(bench, status, [TEXT])
+        if exchange.violations:
+            fail(exchange.violations[0])
+        told = error is not None or exchange.failed
+        expect(told, f"with the status {status!r} there was {exchange.outcome()}")
+
+
 @check("PEP3333-iterable-01")
 def only_empty_chunks(bench: Bench) -> None:
     """An iterable of empty chunks gives a whole response without a body."""
