@@ -11,7 +11,6 @@ processor, where neither is so.
 
 import asyncio
 import gc
-import io
 import os
 import threading
 import time
@@ -28,8 +27,8 @@ from benchmarks.client import Client, run_round
 from benchmarks.contenders import OURS, find_contender, make_app
 from benchmarks.environs import count_environs, make_builder
 from benchmarks.worker import loop_factory
-from wsgi_asgi import WsgiToAsgi
-from wsgi_asgi._input import BodyStream
+from wsgi_asgi import Limits, WsgiToAsgi
+from wsgi_asgi._input import BodyReader, BodyStream
 from wsgi_asgi._pool import Bell
 from wsgi_asgi._response import Response
 
@@ -126,10 +125,12 @@ def _environ(round_s: float) -> float:
 def _responses(round_s: float) -> float:
     headers = [("Content-Type", "text/plain"), ("Content-Length", f"{len(HELLO)}")]
 
+    buffer = Limits().buffer
+
     def once() -> None:
         response = Response("application", "GET")
         response.start("200 OK", headers)
-        response.whole([HELLO])
+        response.whole([HELLO], buffer)
 
     return _mean(once, round_s)
 
@@ -158,7 +159,7 @@ def _wake_ups(round_s: float) -> float:
 
 def _reads(round_s: float) -> float:
     piece = bytes(PIECE_BYTES)
-    stream = io.BufferedReader(BodyStream(lambda: piece))
+    stream = BodyReader(BodyStream(lambda: piece))
     return _mean(lambda: stream.read(PIECE_BYTES), round_s)
 
 

@@ -766,6 +766,8 @@ class WebSocketServer(Server):
         for name, value in message["headers"]:
             self._expect(_TOKEN.fullmatch(name) and type(value) is bytes, repr(message))
             self._expect(not name.startswith(b"sec-websocket-"), repr(message))
+            self._expect(name not in _CONNECTION_HEADERS, repr(message))
+            self._expect(name != b"content-length", repr(message))
 
     def _check_send(self, message: Message) -> None:
         keys = message.keys() - {"type"}

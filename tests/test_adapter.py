@@ -7,7 +7,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -108,6 +110,77 @@ def test_executor_for_a_thread_sensitive_application_is_refused(
         WsgiToAsgi(hello, executor=executor, thread_sensitive=True)
 
 
+class InterpreterPoolExecutor(ThreadPoolExecutor):
+    """As the one of Python 3.14 is."""
+
+
+class OwnExecutor(InterpreterPoolExecutor):
+    """One that somebody has made of it."""
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        pytest.param(ProcessPoolExecutor, "ProcessPoolExecutor", id="processes"),
+        pytest.param(
+            InterpreterPoolExecutor, "InterpreterPoolExecutor", id="interpreters"
+        ),
+        pytest.param(OwnExecutor, "InterpreterPoolExecutor", id="subclass"),
+        pytest.param(
+            type("MPIPoolExecutor", (Executor,), {}), "MPIPoolExecutor", id="mpi"
+        ),
+    ],
+)
+def test_executor_without_threads_is_refused_by_its_name(
+    make: Callable[[], Executor], name: str
+) -> None:
+    text = f"is a {name}, .* with threads"
+    with make() as executor, pytest.raises(TypeError, match=text):
+        WsgiToAsgi(hello, executor=executor)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [ThreadPoolExecutor, "threads", 4, True, object(), SimpleNamespace(submit=None)],
+    ids=["class", "word", "number", "bool", "object", "without a method"],
+)
+def test_executor_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="is no executor, as it has no submit"):
+        WsgiToAsgi(hello, executor=value)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_multiprocess_is_what_the_application_finds(
+    adapter: MakeAdapter, value: bool
+) -> None:
+    found: list[object] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        found.append(environ["wsgi.multiprocess"])
+        return hello(environ, start_response)
+
+    serve(adapter(app, multiprocess=value), HttpServer())
+    assert found == [value]
+
+
+def test_multiprocess_is_true_where_nothing_is_said(adapter: MakeAdapter) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        return [repr(environ["wsgi.multiprocess"]).encode()]
+
+    server = HttpServer()
+    serve(adapter(app), server)
+    assert server.body == b"True"
+
+
+@pytest.mark.parametrize("value", [1, 4, "False", None], ids=repr)
+def test_multiprocess_that_is_no_bool_is_refused(value: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"multiprocess is True or False, not {value!r}"
+    ):
+        WsgiToAsgi(hello, multiprocess=value)
+
+
 def test_adapter_made_starts_no_thread(adapter: MakeAdapter) -> None:
     before = threading.active_count()
     app = adapter(hello)
@@ -206,6 +279,24 @@ def test_response_headers_of_the_connection_are_dropped_with_one_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "connection" in caplog.text
     caplog.clear()
+
+
+def test_adapter_whose_threads_are_patched_away_says_so_to_each_request(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = adapter(hello)
+    module = ModuleType("gevent.monkey")
+    module.is_module_patched = {"threading"}.__contains__  # type: ignore[attr-defined]  # all that is asked
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "gevent.monkey", module)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="gevent has patched threading"):
+                serve(app, HttpServer())
+        with pytest.raises(RuntimeError, match="gevent has patched threading"):
+            WsgiToAsgi(hello)
+    server = HttpServer()
+    serve(app, server)
+    assert server.body == b"Hello"
 
 
 # Loops.

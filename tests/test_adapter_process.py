@@ -30,7 +30,13 @@ def _script(text: str) -> str:
 
 def run_process(script: str) -> None:
     """Run a script; it must end soon, well, and without a word."""
-    process = subprocess.run(
+    process = start_process(script)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+def start_process(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, which must end soon."""
+    return subprocess.run(
         [sys.executable, "-bb", "-W", "error", "-W", "ignore:This process", "-c"]
         + [script],
         cwd=ROOT,
@@ -39,7 +45,6 @@ def run_process(script: str) -> None:
         timeout=WAIT_S,
         check=False,
     )
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 STUCK = {
@@ -141,13 +146,56 @@ def test_process_forked_after_use_serves() -> None:
     run_process(_script(script))
 
 
+# gevent in the place of threads.
+
+GEVENT = """
+from gevent import monkey
+monkey.{patch}
+import wsgi_asgi
+from tests.apps import *
+from tests.drivers import *
+
+app = wsgi_asgi.WsgiToAsgi(hello)
+"""
+
+
+@pytest.mark.parametrize("patch", ["patch_all()", "patch_thread()"])
+def test_process_with_threads_of_gevent_is_told_so_when_an_adapter_is_made(
+    patch: str,
+) -> None:
+    process = start_process(GEVENT.format(patch=patch))
+    assert process.returncode == 1
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("RuntimeError: gevent has patched threading")
+    assert ("socket" in last) is (patch == "patch_all()")
+    assert "leave threads alone by gevent.monkey.patch_all(thread=False" in last
+
+
+def test_process_with_all_of_gevent_but_its_threads_serves() -> None:
+    patch = "patch_all(thread=False, subprocess=False, os=False, signal=False)"
+    script = GEVENT.format(patch=patch)
+    run_process(
+        script
+        + textwrap.dedent(
+            """
+            server = HttpServer()
+            serve(app, server)
+            assert server.body == b"Hello"
+            """
+        )
+    )
+
+
 def test_import_starts_no_thread_and_no_loop() -> None:
     run_process(
         textwrap.dedent(
             """
             import threading
+            import sys
             import wsgi_asgi
             assert threading.active_count() == 1
+            assert "concurrent.futures.process" not in sys.modules
+            assert "pickle" not in sys.modules
             """
         )
     )

@@ -35,10 +35,9 @@ from tests.drivers import (
     serve,
     serve_all,
 )
-from wsgi_asgi._chunks import SMALL_BYTES, join_chunks
+from wsgi_asgi import Limits
 
 TOO_MANY = 1000
-SMALL, LARGE = SMALL_BYTES, SMALL_BYTES + 1
 EXTENSIONS: dict[str, dict[str, Any]] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
@@ -285,6 +284,33 @@ def test_body_of_one_known_chunk_has_its_length(adapter: MakeAdapter) -> None:
     assert len(server.messages) == 2
 
 
+@pytest.mark.parametrize(
+    ("buffer", "length", "count"),
+    [pytest.param(5, b"5", 2, id="buffer"), pytest.param(4, None, 3, id="more")],
+)
+def test_body_of_several_known_chunks_has_its_length_up_to_the_buffer(
+    adapter: MakeAdapter, buffer: int, length: bytes | None, count: int
+) -> None:
+    server = HttpServer()
+    limits = Limits(buffer=buffer)
+    app = adapter(answering([b"Hel", b"lo"]), validate=False, limits=limits)
+    serve(app, server)
+    assert server.body == b"Hello"
+    assert server.header(b"content-length") == length
+    assert len(server.messages) == count
+
+
+@on_each_loop
+def test_body_of_very_many_known_chunks_is_sent_in_few_messages(
+    adapter: MakeAdapter, loop_factory: LoopFactory
+) -> None:
+    lines = [b"%d;line\n" % number for number in range(100_000)]
+    server = HttpServer()
+    serve(adapter(answering(lines), validate=False), server, loop_factory)
+    assert server.body == b"".join(lines)
+    assert len(server.messages) < 100
+
+
 def _write_and_return(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
     start(start_response)(b"Hel")
     return [b"lo"]
@@ -509,41 +535,3 @@ def test_receive_that_repeats_the_body_does_not_hold_up_the_loop(
     assert b"".join(message.get("body", b"") for message in messages) == b"abcdef"
     assert messages[-1]["more_body"] is False
     assert calls < TOO_MANY
-
-
-# Joining.
-
-
-@pytest.mark.parametrize(
-    ("sizes", "last", "expected"),
-    [
-        pytest.param([1, 2, 3], 0, [6], id="small ones"),
-        pytest.param([1, 2], 3, [6], id="small ones to the last"),
-        pytest.param([SMALL, SMALL], 0, [2 * SMALL], id="just small"),
-        pytest.param([SMALL, SMALL], 1, [2 * SMALL, 1], id="joined before the last"),
-        pytest.param([LARGE, LARGE], 0, [LARGE, LARGE], id="large ones"),
-        pytest.param([LARGE], 1, [LARGE, 1], id="a small one after a large one"),
-        pytest.param([1, 2], LARGE, [3, LARGE], id="a large one after small ones"),
-        pytest.param([1, 2, LARGE, 3, 4], 5, [3, LARGE, 12], id="a large one between"),
-        pytest.param([], 5, [5], id="the last alone"),
-    ],
-)
-def test_join_chunks_joins_small_ones_and_keeps_the_order(
-    sizes: list[int], last: int, expected: list[int]
-) -> None:
-    *chunks, end = (bytes([at]) * size for at, size in enumerate([*sizes, last]))
-    start = {"type": "http.response.start", "status": 200, "headers": []}
-    complete = {"type": "http.response.body", "body": end, "more_body": False}
-    first, *messages = join_chunks([start, *chunks, complete])
-    assert first is start
-    assert [len(message["body"]) for message in messages] == expected
-    assert b"".join(message["body"] for message in messages) == b"".join(chunks) + end
-    assert [message["more_body"] for message in messages].index(False) + 1 == len(
-        messages
-    )
-
-
-def test_join_chunks_without_the_end_leaves_more_to_come() -> None:
-    assert join_chunks([b"a", b"b"]) == [
-        {"type": "http.response.body", "body": b"ab", "more_body": True}
-    ]

@@ -1,13 +1,19 @@
 """Context variables and asgiref: what the application sees, what stays behind."""
 
 import asyncio
+import decimal
+import sys
 import threading
+import warnings
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar, Token
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import anyio
+import anyio.lowlevel
 import pytest
+import sniffio
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 
@@ -18,7 +24,9 @@ from tests.drivers import (
     HttpServer,
     LoopFactory,
     MakeAdapter,
+    MakeOptions,
     Server,
+    in_each_executor,
     on_each_loop,
     run,
     serve_all,
@@ -216,6 +224,164 @@ def test_context_of_a_request_does_not_stay_with_its_thread(
     run(HttpServer().run(served))
     later = served.executor.submit(lambda: (variable.get(), hasattr(local, "value")))
     assert later.result() == ("unset", False)
+
+
+# What can be changed without a context variable's being set.
+
+
+def digits() -> bytes:
+    return b"%d " % decimal.getcontext().prec
+
+
+@on_each_loop
+@in_each_executor
+def test_decimal_context_is_a_copy_of_the_loops_for_each_request(
+    adapter: MakeAdapter, loop_factory: LoopFactory, make_options: MakeOptions
+) -> None:
+    closed: list[bytes] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)(digits())
+        decimal.getcontext().prec = 3
+
+        def chunks() -> Body:
+            yield digits()
+            decimal.getcontext().prec = 4
+
+        return Stream(chunks(), at_close=lambda: closed.append(digits()))
+
+    served = adapter(app, **make_options())
+    servers = [HttpServer() for _ in range(12)]
+
+    async def main() -> None:
+        decimal.setcontext(decimal.Context(prec=7))
+        for server in servers[:4]:
+            await server.run(served)
+        await serve_all(served, servers[4:])
+        assert digits() == b"7 "
+
+    run(main(), loop_factory)
+    assert {server.body for server in servers} == {b"7 3 "}
+    assert set(closed) == {b"4 "}
+
+
+@in_each_executor
+def test_decimal_context_of_a_request_is_that_of_its_asynchronous_code(
+    adapter: MakeAdapter, make_options: MakeOptions
+) -> None:
+    async def view() -> bytes:
+        before = digits()
+        decimal.getcontext().prec = 4
+        return before
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        decimal.getcontext().prec = 3
+        return [async_to_sync(view)() + digits()]
+
+    server = HttpServer()
+
+    async def main() -> None:
+        decimal.setcontext(decimal.Context(prec=7))
+        await server.run(adapter(app, **make_options()))
+        assert digits() == b"7 "
+
+    run(main())
+    assert server.body == b"3 4 "
+
+
+class Filters:
+    """As the standard library has them in a context variable, since Python 3.14."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def copy(self) -> "Filters":
+        return Filters(self.names[:])
+
+
+@in_each_executor
+@pytest.mark.parametrize(
+    ("is_global", "kept"), [(False, []), (True, ["mine"])], ids=["set", "global"]
+)
+def test_warnings_context_is_a_copy_of_the_loops_unless_that_is_the_global_one(
+    adapter: MakeAdapter,
+    make_options: MakeOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    is_global: bool,
+    kept: list[str],
+) -> None:
+    filters: ContextVar[Filters] = ContextVar("filters")
+    of_loop = Filters([])
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start(start_response)
+        filters.get().names.append("mine")
+        return [",".join(filters.get().names).encode()]
+
+    server = HttpServer()
+
+    async def main() -> None:
+        filters.set(of_loop)
+        await server.run(adapter(app, **make_options()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(warnings, "_warnings_context", filters, raising=False)
+        known = of_loop if is_global else Filters([])
+        patch.setattr(warnings, "_global_context", known, raising=False)
+        run(main())
+    assert server.body == b"mine"
+    assert of_loop.names == kept
+
+
+# What is true of the loop's thread only.
+
+
+@in_each_executor
+def test_loop_of_anyio_is_run_by_an_application_below_a_loop_of_anyio(
+    adapter: MakeAdapter, make_options: MakeOptions
+) -> None:
+    async def view() -> str:
+        await anyio.lowlevel.checkpoint()
+        return sniffio.current_async_library()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        with pytest.raises(sniffio.AsyncLibraryNotFoundError):
+            sniffio.current_async_library()
+        found = [anyio.run(view), anyio.run(view, backend="trio")]
+        found.append(async_to_sync(view)())
+        start(start_response)
+        return [",".join(found).encode()]
+
+    served = adapter(app, **make_options())
+    server = HttpServer()
+
+    async def main() -> str:
+        await server.run(served)
+        return sniffio.current_async_library()
+
+    assert anyio.run(main) == "asyncio"
+    assert server.body == b"asyncio,trio,asyncio"
+
+
+@in_each_executor
+@pytest.mark.parametrize("module", ["decimal", "sniffio"])
+def test_module_that_is_not_used_is_not_imported_for_a_request(
+    adapter: MakeAdapter,
+    make_options: MakeOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+) -> None:
+    monkeypatch.delitem(sys.modules, module)
+    server = HttpServer()
+
+    async def main() -> None:
+        variable.set("set")
+        await server.run(adapter(hello, **make_options()))
+
+    run(main())
+    assert server.body == b"Hello"
+    assert module not in sys.modules
 
 
 # asgiref.

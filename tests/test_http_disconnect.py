@@ -6,6 +6,7 @@ from typing import Any
 from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
+from flask import Flask, Response, request
 
 from tests.apps import (
     Body,
@@ -146,7 +147,8 @@ def test_client_leaves_in_the_body_reader_gets_an_os_error(
     served = adapter(app, validate=False, spool=False)
     server = uploading(piece(b"ab"), piece(b"c"), begun, disconnect(), header=header)
     serve(served, server)
-    assert [type(error) for error in raised] == [ClientDisconnected]
+    (error,) = raised
+    assert isinstance(error, ClientDisconnected)
     assert not server.messages
     assert_left(served)
 
@@ -164,8 +166,19 @@ def _raise_within(error: OSError, start_response: StartResponse) -> Body:
     raise ValueError("unreadable post")
 
 
+def _raise_itself_from_itself(error: OSError, start_response: StartResponse) -> Body:
+    raise error from error
+
+
+def _raise_group(error: OSError, start_response: StartResponse) -> Body:
+    raise ExceptionGroup("unreadable post", [error])
+
+
 @on_each_loop
-@pytest.mark.parametrize("react", [_answer_400, _raise_from, _raise_within])
+@pytest.mark.parametrize(
+    "react",
+    [_answer_400, _raise_from, _raise_within, _raise_itself_from_itself, _raise_group],
+)
 def test_client_leaves_in_the_body_application_error_is_none_of_the_servers(
     adapter: MakeAdapter, loop_factory: LoopFactory, react: Any
 ) -> None:
@@ -180,6 +193,45 @@ def test_client_leaves_in_the_body_application_error_is_none_of_the_servers(
 
     served = adapter(app, spool=False)
     serve(served, uploading(piece(b"ab"), begun, disconnect()), loop_factory)
+    assert_left(served)
+
+
+@pytest.mark.parametrize(
+    "header", [CHUNKED, length(100_000)], ids=["chunked", "declared beyond the buffer"]
+)
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda: request.get_data(), id="data"),
+        pytest.param(lambda: request.form, id="form"),
+        pytest.param(lambda: request.stream.read(), id="stream"),
+        pytest.param(lambda: request.get_json(force=True), id="json"),
+    ],
+)
+def test_client_leaves_in_the_body_flask_answers_a_quiet_400(
+    adapter: MakeAdapter, read: Callable[[], object], header: Header
+) -> None:
+    flask = Flask(__name__)
+    statuses: list[int] = []
+    begun = Gate("the application runs")
+
+    @flask.post("/")
+    def view() -> str:
+        begun.open()
+        read()
+        raise AssertionError("there is nothing to be read")
+
+    @flask.after_request
+    def note(response: Response) -> Response:
+        statuses.append(response.status_code)
+        return response
+
+    form = (b"content-type", b"application/x-www-form-urlencoded")
+    server = uploading(piece(b"ab"), piece(b"c"), begun, disconnect(), header=header)
+    server.scope["headers"].append(form)
+    served = adapter(flask, validate=False, spool=False)
+    serve(served, server)  # that nothing is logged, the fixture asserts
+    assert statuses == [400]
     assert_left(served)
 
 

@@ -5,6 +5,7 @@ import gc
 import sys
 import traceback
 import weakref
+from collections.abc import Callable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -82,6 +83,35 @@ def test_error_that_would_end_the_loop_is_raised_wrapped(
     assert caught.value.__cause__ is error
     assert not server.messages
     assert app.stats().busy == 0
+
+
+def _raise_again_from_itself(first: ValueError) -> None:
+    raise first from first
+
+
+def _raise_again_from_what_it_caused(first: ValueError) -> None:
+    try:
+        raise RuntimeError("second") from first
+    except RuntimeError as second:
+        raise first from second
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    "again", [_raise_again_from_itself, _raise_again_from_what_it_caused]
+)
+def test_error_that_is_its_own_cause_is_raised_like_any_other(
+    adapter: MakeAdapter, loop_factory: LoopFactory, again: Callable[[Any], None]
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        try:
+            raise ValueError("first")
+        except ValueError as first:
+            again(first)
+        raise AssertionError("again() raises")
+
+    with pytest.raises(ValueError, match="first"):
+        serve(adapter(app), HttpServer(), loop_factory)
 
 
 def _after_start(error: BaseException) -> WSGIApplication:

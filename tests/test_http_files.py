@@ -27,7 +27,6 @@ from tests.drivers import (
     LoopFactory,
     MakeAdapter,
     MakeOptions,
-    Message,
     assert_left,
     disconnect,
     in_each_executor,
@@ -45,48 +44,15 @@ from tests.drivers import (
 )
 from tests.test_files import LONG, ReadOnly, descriptors, needs_pread, needs_proc
 from wsgi_asgi import Limits
-from wsgi_asgi._files import BLOCK_BYTES, FileWrapper
+from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 
 pytestmark = needs_pread
 
-PATHSEND = "http.response.pathsend"
 SHORT = b"0123456789"
 # The messages of LONG: the start, and its blocks.
 MESSAGES = 1 + -(-len(LONG) // BLOCK_BYTES)
 
 MakeFile = Callable[[Path], Any]
-
-
-class PathServer(HttpServer):
-    """A server that sends files itself, as Granian does: soon, and whole.
-
-    Attributes:
-        paths: Those it was given.
-    """
-
-    def __init__(self, **scope: Any) -> None:
-        super().__init__(extensions={PATHSEND: {}}, **scope)
-        self.paths: list[str] = []
-        self._content = b""
-
-    @property
-    @override
-    def body(self) -> bytes:
-        return self._content if self.paths else super().body
-
-    @override
-    def _check(self, message: Message) -> None:
-        if message["type"] != PATHSEND:
-            super()._check(message)
-            return
-        path = message["path"]
-        self._expect(len(self.messages) == 1, f"{message!r} out of place")
-        self._expect(message.keys() == {"type", "path"}, repr(message))
-        self._expect(os.path.isabs(path) and path.encode(), repr(path))
-        self._content = Path(path).read_bytes()
-        self._expect(len(self._content) == self._declared, "a file of another length")
-        self.paths.append(path)
-        self._ended = True
 
 
 def wrapping(
@@ -230,16 +196,27 @@ def test_short_file_is_sent_in_one_piece(
     [(1000, True), (1001, False)],
     ids=["the buffer", "a byte more"],
 )
-def test_file_as_long_as_the_buffer_is_short(
-    adapter: MakeAdapter, path: Path, size: int, is_short: bool
+def test_file_as_long_as_the_buffer_is_read_by_the_thread_of_the_request(
+    adapter: MakeAdapter,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    is_short: bool,
 ) -> None:
+    read = FilePart.read_all
+    read_at_once: list[int] = []
+
+    def note_and_read(part: FilePart, size: int) -> bytes:
+        read_at_once.append(size)
+        return read(part, size)
+
+    monkeypatch.setattr(FilePart, "read_all", note_and_read)
     path.write_bytes(LONG[:size])
-    server = PathServer()
+    server = HttpServer()
     app = wrapping(lambda: path.open("rb"))
     serve(adapter(app, validate=False, limits=Limits(buffer=1000)), server)
     assert server.body == LONG[:size]
-    # Nothing is opened by its name that costs but one read.
-    assert bool(server.paths) is not is_short
+    assert read_at_once == [size] * is_short
 
 
 def test_empty_file_is_an_empty_body(adapter: MakeAdapter, path: Path) -> None:
@@ -388,15 +365,14 @@ def test_long_file_from_its_middle_is_sent_from_there(
         file.read(3)  # by way of a buffer that is further on
         return file
 
-    server = PathServer()
+    server = HttpServer()
     serve(adapter(wrapping(from_middle), validate=False), server)
     assert server.body == LONG[1_003:]
-    assert not server.paths
 
 
 @pytest.mark.parametrize("head", [b"head", b"h" * 100_000], ids=["short", "long"])
 def test_write_precedes_the_file(adapter: MakeAdapter, path: Path, head: bytes) -> None:
-    server = PathServer()
+    server = HttpServer()
     opener = Opener(path, at_close=lambda: server.sent(2).wait(0))
     serve(adapter(wrapping(opener, head=head), validate=False), server)
     assert server.body == head + LONG
@@ -450,7 +426,7 @@ def test_file_without_a_descriptor_is_read_by_one_thread(
     adapter: MakeAdapter, loop_factory: LoopFactory, make_options: MakeOptions
 ) -> None:
     file = Closable()
-    server = PathServer()
+    server = HttpServer()
     served = adapter(wrapping(lambda: file), validate=False, **make_options())
     serve(served, server, loop_factory)
     assert server.body == LONG
@@ -474,7 +450,7 @@ def test_file_without_a_descriptor_is_read_by_one_thread(
 def test_any_file_arrives_whole(
     adapter: MakeAdapter, path: Path, make_file: MakeFile
 ) -> None:
-    server = PathServer()
+    server = HttpServer()
     serve(adapter(wrapping(lambda: make_file(path)), validate=False), server)
     assert server.body == LONG
 
@@ -569,7 +545,7 @@ def test_middleware_iterates_over_the_wrapper(
     adapter: MakeAdapter, path: Path, wrap: Callable[[WSGIApplication], WSGIApplication]
 ) -> None:
     opener = Opener(path)
-    server = PathServer()
+    server = HttpServer()
     serve(adapter(wrap(wrapping(opener))), server)
     assert server.body == (LONG.swapcase() if wrap is _shouting else LONG)
     assert len(opener.threads) == 1
@@ -591,38 +567,7 @@ def test_wrapper_that_was_begun_is_sent_from_there(
     assert server.body == LONG[BLOCK_BYTES:]
 
 
-# The server sends it.
-
-
-def test_server_that_sends_files_is_given_the_path(
-    adapter: MakeAdapter, path: Path
-) -> None:
-    opener = Opener(path)
-    server = PathServer()
-    served = adapter(wrapping(opener), validate=False)
-    serve(served, server)
-    assert server.paths == [str(path.resolve())]
-    assert server.body == LONG
-    assert len(opener.threads) == 1
-    assert served.stats().completed == 1
-
-
-def test_server_that_has_sent_the_file_reports_no_client_that_left(
-    adapter: MakeAdapter, path: Path
-) -> None:
-    wrap = wrapping(lambda: path.open("rb"))
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
-        server.received(1).wait()  # it is listened to
-        return wrap(environ, start_response)
-
-    server = PathServer()
-    go_on = server.stall_at(2)
-    server.complete.on_open(lambda: server.told.on_open(go_on.open))
-    served = adapter(app, validate=False)
-    serve(served, server)
-    assert server.paths
-    assert (served.stats().completed, served.stats().disconnected) == (1, 0)
+# The file is changed before it is sent, by its own close() at the latest.
 
 
 def _at_close(change: Callable[[Path], object]) -> Callable[[Path], Any]:
@@ -655,54 +600,27 @@ def _open_temporary(path: Path) -> Any:
     return file
 
 
-NOT_BY_PATH: dict[str, tuple[MakeFile, dict[str, Any], dict[str, Any]]] = {
-    "removed by close()": (_at_close(os.unlink), {}, {}),
-    "moved by close()": (_at_close(_move), {}, {}),
-    "replaced by close()": (_at_close(_replace), {}, {}),
-    # Of which Granian would send all, and the length of which was announced.
-    "appended to by close()": (_at_close(_append), {}, {}),
-    "temporary": (_open_temporary, {}, {}),
-    "another status": (_open, {"status": "206 Partial Content"}, {}),
-    # Granian sends all that the file has by then, which breaks the response if that
-    # is more than was announced.
-    "http/2": (_open, {}, {"http_version": "2"}),
+CHANGED: dict[str, MakeFile] = {
+    "not at all": _open,
+    "removed": _at_close(os.unlink),
+    "moved": _at_close(_move),
+    "replaced": _at_close(_replace),
+    "appended to": _at_close(_append),
+    "temporary": _open_temporary,
 }
 
 
-@pytest.mark.parametrize(
-    ("make_file", "options", "scope"), NOT_BY_PATH.values(), ids=list(NOT_BY_PATH)
-)
-def test_server_that_sends_files_is_not_given_what_is_not_safe(
-    adapter: MakeAdapter,
-    path: Path,
-    make_file: MakeFile,
-    options: dict[str, Any],
-    scope: dict[str, Any],
+@pytest.mark.parametrize("make_file", CHANGED.values(), ids=list(CHANGED))
+@pytest.mark.parametrize("content", [SHORT, LONG], ids=["short", "long"])
+def test_file_is_sent_as_it_was_opened_to_a_server_that_would_open_it_later(
+    adapter: MakeAdapter, path: Path, make_file: MakeFile, content: bytes
 ) -> None:
-    server = PathServer(**scope)
-    app = wrapping(lambda: make_file(path), **options)
-    serve(adapter(app, validate=False), server)
-    assert server.body == LONG
-    assert not server.paths
-
-
-def test_server_that_sends_files_is_not_given_a_part(
-    adapter: MakeAdapter, path: Path
-) -> None:
-    server = PathServer()
-    app = wrapping(lambda: path.open("rb"), ("Content-Length", "500000"))
-    serve(adapter(app, validate=False), server)
-    assert server.body == LONG[:500_000]
-    assert not server.paths
-
-
-def test_server_that_sends_files_is_not_given_short_ones(
-    adapter: MakeAdapter, short: Path
-) -> None:
-    server = PathServer()
-    serve(adapter(wrapping(lambda: short.open("rb")), validate=False), server)
-    assert server.body == SHORT
-    assert not server.paths
+    path.write_bytes(content)
+    server = HttpServer(extensions={"http.response.pathsend": {}})
+    opened = make_file(path)
+    serve(adapter(wrapping(lambda: opened), validate=False), server)
+    assert server.body == (LONG if make_file is _open_temporary else content)
+    assert server.header(b"content-length") == b"%d" % len(server.body)
 
 
 # Responses without a body.
@@ -727,7 +645,7 @@ def test_response_without_a_body_reads_nothing_and_closes(
     monkeypatch.setattr(os, "pread", never_read)
     monkeypatch.setattr(os, "preadv", never_read, raising=False)
     opener = Opener(path)
-    server = PathServer(method=method)
+    server = HttpServer(method=method)
     serve(adapter(wrapping(opener, status=status), validate=False), server)
     assert (server.body, server.header(b"content-length")) == (b"", size)
     assert server.complete.is_open
@@ -759,7 +677,7 @@ def test_file_shorter_than_declared_is_an_error_before_anything_is_sent(
     path.write_bytes(content)
     opener = Opener(path)
     app = wrapping(opener, ("Content-Length", str(len(content) + 3)))
-    server = PathServer()
+    server = HttpServer()
     with pytest.raises(RuntimeError, match="3 bytes short of its Content-Length"):
         serve(adapter(app, validate=False), server)
     assert not server.messages
@@ -842,11 +760,10 @@ def test_file_that_shrinks_at_close_is_an_error_and_unfinished(
     adapter: MakeAdapter, path: Path
 ) -> None:
     # A server that is given the path sends what there is, and says nothing.
-    server = PathServer()
+    server = HttpServer()
     app = wrapping(Opener(path, at_close=lambda: os.truncate(path, 300_000)))
     with pytest.raises(RuntimeError, match=r"long\.bin' has become shorter"):
         serve(adapter(app, validate=False), server)
-    assert not server.paths
     assert server.body == LONG[:300_000]
     assert not server.complete.is_open
 
@@ -1325,18 +1242,27 @@ def flask_app(path: Path) -> Flask:
 def test_flask_range_gives_those_bytes(
     adapter: MakeAdapter, flask_app: Flask, range_: str, expected: slice
 ) -> None:
-    server = PathServer(headers=[(b"range", range_.encode())])
+    server = HttpServer(headers=[(b"range", range_.encode())])
     serve(adapter(flask_app.wsgi_app), server)
     assert (server.status, server.body) == (206, LONG[expected])
-    assert not server.paths
 
 
-def test_flask_file_is_sent_by_the_server(
-    adapter: MakeAdapter, flask_app: Flask, path: Path
+def test_flask_file_is_sent_with_no_thread_held(
+    adapter: MakeAdapter, flask_app: Flask
 ) -> None:
-    server = PathServer()
-    serve(adapter(flask_app.wsgi_app, validate=False), server)
-    assert server.paths == [str(path.resolve())]
+    served = adapter(flask_app.wsgi_app, validate=False)
+    server = HttpServer()
+    go_on = server.stall_at(2)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(served))
+            await server.sent(2).reached()
+            assert served.stats().busy == 0
+            go_on.open()
+
+    run(main())
+    assert server.body == LONG
 
 
 def test_flask_file_that_the_client_has_is_not_sent(

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import IO, Any, cast
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody
-from wsgi_asgi._input import BodyStream, LazyStream
+from wsgi_asgi._input import BLOCK_BYTES, BodyReader, BodyStream, LazyStream
 
 # No clock and no chance: the same examples in each run.
 PROFILE = settings(derandomize=True, deadline=None, max_examples=300)
@@ -57,7 +58,7 @@ def open_body(
     end: Callable[[], bytes] = lambda: b"",
     buffer_size: int = io.DEFAULT_BUFFER_SIZE,
 ) -> io.BufferedReader:
-    return io.BufferedReader(BodyStream(pulling(pieces, end), length), buffer_size)
+    return BodyReader(BodyStream(pulling(pieces, end), length), buffer_size)
 
 
 def open_lazily(
@@ -185,10 +186,13 @@ def test_readlines_with_a_hint_gives_whole_lines_and_loses_none(
     assert b"".join(lines) + stream.read() == body
 
 
-SIZES = st.none() | st.integers(-1, 12)
+# Beyond the body, and beyond what is read in one block, up to all that there can be.
+FAR = st.sampled_from([BLOCK_BYTES, BLOCK_BYTES + 1, 9 * 10**14, sys.maxsize])
+SIZES = st.none() | st.integers(-1, 12) | FAR
 CALLS: st.SearchStrategy[Call] = st.one_of(
     st.tuples(st.sampled_from(["read", "readline", "readlines"]), SIZES),
     st.tuples(st.sampled_from(["readinto", "read1", "peek"]), st.integers(0, 12)),
+    st.tuples(st.sampled_from(["read1", "peek"]), FAR),
     st.tuples(st.sampled_from(["list", "next"]), st.none()),
 )
 PIECES = st.lists(
@@ -253,6 +257,7 @@ def test_large_body_read_in_blocks_is_intact() -> None:
     [
         pytest.param("read", -1, id="read"),
         pytest.param("read", 50_000, id="read of a size"),
+        pytest.param("read", BLOCK_BYTES + 1, id="read of a size far above the body"),
         pytest.param("readline", -1, id="readline"),
     ],
 )
@@ -287,6 +292,7 @@ def test_read_of_tiny_pieces_costs_the_same_for_each(method: str, size: int) -> 
         pytest.param("readline", 3, b"abc", id="readline of a size"),
         pytest.param("readinto", 3, b"abc", id="readinto"),
         pytest.param("read1", 100, b"abc\nd", id="read1"),
+        pytest.param("read1", 9 * 10**14, b"abc\nd", id="read1 of any size"),
         pytest.param("readline", -1, b"abc\n", id="readline"),
         pytest.param("peek", 100, b"abc\nd", id="peek"),
     ],
@@ -297,7 +303,69 @@ def test_read_that_the_first_message_satisfies_pulls_no_more(
     assert call(open_body([b"abc\nd"], end=never), method, size) == result
 
 
-@pytest.mark.parametrize("size", [-1, 0, 5, 9])
+def test_read_of_many_blocks_pulls_no_more_than_it_gives() -> None:
+    size = 2 * BLOCK_BYTES
+    pieces = [b"ab", bytes(BLOCK_BYTES), bytes(BLOCK_BYTES - 3) + b"cd"]
+    stream = open_body(pieces, end=never)
+    assert stream.read(1) == b"a"
+    assert stream.read(size - 1) == b"b" + bytes(size - 3) + b"c"
+    assert stream.read(1) == b"d"
+
+
+@pytest.mark.parametrize("method", ["read", "read1", "readline", "readlines", "peek"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(1 << 30, id="that could be had"),
+        pytest.param(9 * 10**14, id="beyond any machine's"),
+    ],
+)
+@all_kinds
+def test_read_of_a_size_takes_memory_only_for_what_comes(
+    kind: str, size: int, method: str
+) -> None:
+    stream = open_kind(kind, b"abc", CUTS["one message"])
+    tracemalloc.start()
+    try:
+        result = getattr(stream, method)(size)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert b"".join(result if method == "readlines" else [result]) == b"abc"
+    assert peak < 2 * BLOCK_BYTES
+
+
+@pytest.mark.parametrize("method", ["read", "read1"])
+@pytest.mark.parametrize(
+    "size",
+    ["3", 3.0, 9e14, b"3", [], -2, -(10**6), True, None],
+    ids=lambda size: f"{type(size).__name__} {size!r}",
+)
+def test_read_of_an_odd_size_is_answered_as_the_library_does(
+    method: str, size: Any
+) -> None:
+    def answer(stream: IO[bytes]) -> Any:
+        try:
+            return getattr(stream, method)(size)
+        except (TypeError, ValueError) as error:
+            return type(error)
+
+    stream = open_body([b"abcdef"])
+    model = io.BufferedReader(io.BytesIO(b"abcdef"))
+    assert answer(stream) == answer(model)
+    assert stream.read() == model.read()
+
+
+def test_read_of_a_size_that_only_acts_as_a_number_gives_so_many() -> None:
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    stream: Any = open_body([b"abcdef"])
+    assert stream.read(Three()) + stream.read1(Three()) == b"abcdef"
+
+
+@pytest.mark.parametrize("size", [-1, 0, 5, 9, BLOCK_BYTES + 1])
 def test_read_of_a_declared_length_ends_there_without_another_message(
     size: int,
 ) -> None:
@@ -318,6 +386,7 @@ READS = pytest.mark.parametrize(
     [
         ("read", ()),
         ("read", (10,)),
+        ("read", (9 * 10**14,)),
         ("readline", ()),
         ("readline", (10,)),
         ("readlines", ()),

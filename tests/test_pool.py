@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import runpy
 import select
 import signal
@@ -14,13 +15,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor
 from functools import partial
+from types import ModuleType
 from typing import Any, NoReturn, cast
 
 import pytest
 
 from tests.drivers import QUIET_S, WAIT_S, until
 from wsgi_asgi import _pool
-from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._pool import CORE, Bell, DedicatedThreads, ThreadPool, check_threads
 
 MakePool = Callable[..., ThreadPool]
 
@@ -32,6 +34,19 @@ def no_thread_is_left_at_all() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         thread.join(WAIT_S)
     assert set(threading.enumerate()) <= before
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, asked_by: str, *patched: str
+) -> None:
+    """Pretend that a library has patched some modules."""
+    module = ModuleType(name)
+    setattr(module, asked_by, patched.__contains__)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+GEVENT = ("gevent.monkey", "is_module_patched")
+EVENTLET = ("eventlet.patcher", "is_monkey_patched")
 
 
 class Crowd:
@@ -304,20 +319,44 @@ def test_jobs_that_block_get_as_many_threads_as_are_permitted(
     assert crowd.most == threads
 
 
-def when_waiting(
-    monkeypatch: pytest.MonkeyPatch, name: str, react: Callable[[Bell], bool]
+def test_threads_of_pools_that_run_at_once_have_names_of_their_own(
+    make_pool: MakePool,
 ) -> None:
-    """Have something happen in threads of a name before they wait for a bell.
+    crowd = Crowd()
+    pools = [make_pool(3), make_pool(3)]
+    for pool in pools:
+        for _ in range(3):
+            pool.execute(crowd.job)
+    apart = DedicatedThreads(2)
+    for _ in range(2):
+        assert apart.execute(crowd.job)
+    crowd.wait_inside(8)
+    names = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("wsgi")
+    ]
+    crowd.let_go()
+    crowd.wait_left(8)
+    assert len(set(names)) == len(names)
+    kinds = Counter(re.sub(r"-\d+$", "-#", name) for name in names)
+    assert kinds == {"wsgi-#": 6, "wsgi-injector-#": 2, "wsgi-dedicated-#": 2}
+
+
+def when_waiting(
+    monkeypatch: pytest.MonkeyPatch, kind: str, react: Callable[[Bell], bool]
+) -> None:
+    """Have something happen in threads of a kind before they wait for a bell.
 
     Args:
         monkeypatch: Ends it with the test.
-        name: The threads.
+        kind: The threads, by their name without its number.
         react: Does it; True makes the wait end at once, as if in vain.
     """
     wait = Bell.wait
 
     def react_and_wait(bell: Bell, timeout: float = -1) -> bool:
-        if threading.current_thread().name == name and react(bell):
+        if threading.current_thread().name.rpartition("-")[0] == kind and react(bell):
             return False
         return wait(bell, timeout)
 
@@ -1167,3 +1206,52 @@ def test_dedicated_threads_in_a_forked_child_are_none(crowd: Crowd) -> None:
     assert threads.running == 1
     crowd.let_go()
     until(lambda: threads.running == 0, "the job has ended")
+
+
+# What stands in for threads.
+
+
+@pytest.mark.parametrize(
+    ("library", "patched", "listed", "remedy"),
+    [
+        pytest.param(
+            GEVENT,
+            ("_thread", "threading", "time", "socket"),
+            "gevent has patched threading, socket, time;",
+            r"by gevent\.monkey\.patch_all\(thread=False, .*, signal=False\)$",
+            id="gevent",
+        ),
+        pytest.param(
+            EVENTLET,
+            ("thread", "os"),
+            "eventlet has patched thread, os;",
+            r"by eventlet\.monkey_patch\(thread=False\)$",
+            id="eventlet",
+        ),
+    ],
+)
+def test_threads_that_a_library_stands_in_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    library: tuple[str, str],
+    patched: tuple[str, ...],
+    listed: str,
+    remedy: str,
+) -> None:
+    stand_in(monkeypatch, *library, *patched)
+    with pytest.raises(RuntimeError, match=f"^{listed} with its threads.*{remedy}"):
+        check_threads()
+
+
+@pytest.mark.parametrize(
+    ("library", "patched"),
+    [
+        pytest.param(GEVENT, ("socket", "select", "time"), id="gevent's other patches"),
+        pytest.param(EVENTLET, ("os", "time", "socket"), id="eventlet's other patches"),
+        pytest.param(("gevent.monkey", "something_else"), (), id="of another version"),
+    ],
+)
+def test_threads_that_are_the_systems_are_taken(
+    monkeypatch: pytest.MonkeyPatch, library: tuple[str, str], patched: tuple[str, ...]
+) -> None:
+    stand_in(monkeypatch, *library, *patched)
+    check_threads()

@@ -50,6 +50,7 @@ def test_adapter_takes_its_own_arguments_by_keyword_only() -> None:
         "thread_sensitive",
         "spool",
         "websockets",
+        "multiprocess",
         "limits",
         "on_startup",
         "on_shutdown",

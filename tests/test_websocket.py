@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from asgiref.sync import async_to_sync
 from tests.apps import answering, endless, hello, never_called, raising, start
 from tests.drivers import (
     Gate,
+    HttpServer,
     LoopFactory,
     MakeAdapter,
     Message,
@@ -200,6 +202,171 @@ def test_websocket_accepted_by_start_response_has_its_headers(
     assert server.close_code == 1000
 
 
+# Headers that say how the connection goes on, or are of the handshake itself.
+SERVERS_OWN = [
+    *("Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "TE"),
+    *("Trailer", "Transfer-Encoding", "Upgrade", "Sec-WebSocket-Accept"),
+    *("Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol"),
+    *("Sec-WebSocket-Version", "sec-websocket-ACCEPT"),
+]
+
+
+def accepting(*names: str) -> WSGIApplication:
+    headers = [("X-Node", "7"), *((name, "1") for name in names)]
+    return talking(lambda ws: ws.accept(headers=headers))
+
+
+def answering_101(*names: str) -> WSGIApplication:
+    """Accept as applications do that write a 101 response."""
+    headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", "whatever"),
+        ("X-Node", "7"),
+        *((name, "1") for name in names),
+    ]
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start_response("101 Switching Protocols", headers)
+        return []
+
+    return application
+
+
+def writing_101(*names: str) -> WSGIApplication:
+    """Do the same by the socket."""
+    head = "".join(f"{name}: 1\r\n" for name in names)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        environ["werkzeug.socket"].sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: whatever\r\n"
+            b"X-Node: 7\r\n" + head.encode() + b"\r\n\x88\0"
+        )
+        return []
+
+    return application
+
+
+WAYS_TO_ACCEPT = [accepting, answering_101, writing_101]
+
+
+@pytest.mark.parametrize("name", SERVERS_OWN)
+def test_websocket_accepted_with_a_header_of_the_server_is_without_it(
+    raw: MakeAdapter, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = raw(accepting(name))
+    for _ in range(2):
+        server = WebSocketServer()
+        serve(app, server)
+        assert server.messages[0]["headers"] == [(b"x-node", b"7")]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"were dropped: {name.lower()}" in caplog.text
+    caplog.clear()
+
+
+@pytest.mark.parametrize("make", WAYS_TO_ACCEPT)
+def test_websocket_accepted_in_any_way_drops_the_same_headers(
+    raw: MakeAdapter,
+    make: Callable[..., WSGIApplication],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = raw(make("Transfer-Encoding", "Content-Length", "Sec-WebSocket-Key"))
+    for _ in range(2):
+        server = WebSocketServer()
+        serve(app, server)
+        assert server.messages[0]["headers"] == [(b"x-node", b"7")]
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "were dropped: content-length, sec-websocket-key, transfer-encoding"
+    )
+    caplog.clear()
+
+
+@pytest.mark.parametrize("make", WAYS_TO_ACCEPT)
+def test_websocket_accepted_with_the_applications_own_headers_warns_of_nothing(
+    raw: MakeAdapter, make: Callable[..., WSGIApplication]
+) -> None:
+    server = WebSocketServer()
+    serve(raw(make("Set-Cookie")), server)
+    assert server.messages[0]["headers"] == [(b"x-node", b"7"), (b"set-cookie", b"1")]
+
+
+def test_websocket_refused_with_headers_of_the_connection_is_without_them(
+    raw: MakeAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = raw(answering([b"no"], ("Connection", "close"), status="403 Forbidden"))
+    for _ in range(2):
+        server = WebSocketServer()
+        serve(app, server)
+        assert b"connection" not in server.denial[1]
+    (record,) = caplog.records
+    assert "were dropped: connection" in record.getMessage()
+    caplog.clear()
+
+
+def test_websocket_and_request_warn_of_the_same_header_once(
+    raw: MakeAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        if websocket := environ.get("wsgi.websocket"):
+            websocket.accept(headers=[("Connection", "close")])
+            return []
+        start(start_response, ("Connection", "close"))
+        return []
+
+    app = raw(application)
+    serve(app, HttpServer())
+    serve(app, WebSocketServer())
+    assert len(caplog.records) == 1
+    caplog.clear()
+
+
+def test_websocket_may_be_written_to_by_the_log_of_its_own_acceptance(
+    raw: MakeAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        websocket = environ["wsgi.websocket"]
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                websocket.send(record.getMessage())
+
+        handler = Handler()
+        logger.addHandler(handler)
+        try:
+            websocket.accept(headers=[("Upgrade", "x")])
+        finally:
+            logger.removeHandler(handler)
+        return []
+
+    logger = logging.getLogger("wsgi_asgi")
+    server = WebSocketServer()
+    serve(raw(application), server)
+    assert len(server.data) == 1
+    caplog.clear()
+
+
+@pytest.mark.parametrize(
+    "pair", [("X-A",), ("X-A", 5), ("Bad name", "x"), "ab", None], ids=repr
+)
+@pytest.mark.parametrize("make", ["accept", "101"])
+def test_websocket_accepted_with_a_header_that_is_none_says_so(
+    raw: MakeAdapter, make: str, pair: Any
+) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        if make == "accept":
+            environ["wsgi.websocket"].accept(headers=[pair])
+        else:
+            start_response("101 Switching Protocols", [pair])
+        return []
+
+    server = WebSocketServer()
+    with pytest.raises(WebSocketError, match="header"):
+        serve(raw(application), server)
+    assert server.denial[0] == 500
+
+
 @pytest.mark.parametrize(
     ("misuse", "text"),
     [
@@ -258,9 +425,18 @@ def environ_of(raw: MakeAdapter, **scope: Any) -> WSGIEnvironment:
     return found
 
 
-@pytest.mark.parametrize(("scheme", "expected"), [("ws", "http"), ("wss", "https")])
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("ws", ("http", None)),
+        ("wss", ("https", "on")),
+        # Middleware writes what a proxy has said: Hypercorn's ProxyFixMiddleware.
+        ("http", ("http", None)),
+        ("https", ("https", "on")),
+    ],
+)
 def test_websocket_environ_is_that_of_an_upgrade(
-    raw: MakeAdapter, scheme: str, expected: str
+    raw: MakeAdapter, scheme: str, expected: tuple[str, str | None]
 ) -> None:
     headers = [
         (b"upgrade", b"WebSocket"),
@@ -275,7 +451,7 @@ def test_websocket_environ_is_that_of_an_upgrade(
     ]
     environ = environ_of(raw, scheme=scheme, headers=headers, subprotocols=["a", "b"])
     assert environ["REQUEST_METHOD"] == "GET"
-    assert environ["wsgi.url_scheme"] == expected
+    assert (environ["wsgi.url_scheme"], environ.get("HTTPS")) == expected
     assert environ["HTTP_UPGRADE"] == "WebSocket"
     assert environ["HTTP_CONNECTION"] == "keep-alive, Upgrade"
     assert environ["HTTP_SEC_WEBSOCKET_KEY"] == "dGhlIHNhbXBsZSBub25jZQ=="
@@ -1338,9 +1514,13 @@ def test_websocket_error_is_the_one_that_gevents_users_catch(
 
     def talk(websocket: Any) -> None:
         websocket.receive()
-        with pytest.raises(theirs) as caught:
-            websocket.send("x")
-        assert isinstance(caught.value, WebSocketError)
+        kinds = set()
+        for _ in range(2):
+            with pytest.raises(theirs) as caught:
+                websocket.send("x")
+            assert isinstance(caught.value, WebSocketError)
+            kinds.add(type(caught.value))
+        assert len(kinds) == 1  # a class is not made for each
 
     serve(raw(talking(talk)), WebSocketServer(connect(), leaving()))
 

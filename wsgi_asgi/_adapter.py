@@ -1,7 +1,8 @@
 """The ASGI application that is made from a WSGI application."""
 
 import inspect
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any, Never
 from wsgiref.types import WSGIApplication
@@ -30,6 +31,18 @@ _RENAMED = {
     "max_body_size": "limits=Limits(body=...)",
 }
 
+# Executors that need work to be pickled, by the names of their classes and without
+# loading these: those of concurrent.futures and loky, pebble's, mpi4py's and Dask's.
+_WITHOUT_THREADS = frozenset(
+    {
+        "ClientExecutor",
+        "InterpreterPoolExecutor",
+        "MPICommExecutor",
+        "MPIPoolExecutor",
+        "ProcessPool",
+        "ProcessPoolExecutor",
+    }
+)
 
 _SERIAL = (
     "a WebSocket was refused, as it would run beside requests that are to run one "
@@ -68,12 +81,16 @@ class WsgiToAsgi:
             says. False refuses them with status 403, and an ASGI application
             gets them instead. Where requests run strictly one after the other,
             they are refused too, since they would run beside.
+        multiprocess: What applications find as ``wsgi.multiprocess``: whether the
+            server has other processes with the same application. The adapter cannot
+            know. False lets debuggers and toolbars work that keep to one process.
         limits: Bounds on bytes, streams, WebSockets and time.
         on_startup: Called without arguments, in a thread, one after the other,
             before the server takes requests.
         on_shutdown: The same, after the last request.
 
     Raises:
+        RuntimeError: gevent or eventlet has patched threads.
         TypeError: An argument is of the wrong kind or has another name here.
         ValueError: An argument is out of its range.
 
@@ -95,21 +112,31 @@ class WsgiToAsgi:
         thread_sensitive: bool = False,
         spool: bool | str | Callable[[Scope], bool | str] = True,
         websockets: bool | ASGIApp = True,
+        multiprocess: bool = True,
         limits: Limits | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
         **unknown: Never,
     ) -> None:
+        on_startup, on_shutdown = tuple(on_startup), tuple(on_shutdown)
+        self._arguments = _Arguments(locals())  # while they are all that has a name
         for word in unknown:
             hint = f"; here it is {_RENAMED[word]}" if word in _RENAMED else ""
             raise TypeError(f"WsgiToAsgi() has no argument {word!r}{hint}")
         _check_application(wsgi_application)
+        if executor is not None:
+            _check_executor(executor)
         if threads < 1:
             raise ValueError(f"threads={threads!r}: at least one thread is needed")
         if executor is not None and thread_sensitive:
             raise TypeError("executor and thread_sensitive exclude each other")
         if not callable(spool):
             check_spool(spool)
+        if not isinstance(multiprocess, bool):
+            raise TypeError(
+                f"multiprocess is True or False, not {multiprocess!r}: whether the "
+                f"server has other processes"
+            )
         self._limits = limits = limits or Limits()
         # A stream beside the one thread would be a second one at that time.
         streams = limits.streams if threads > 1 else 0
@@ -121,14 +148,13 @@ class WsgiToAsgi:
             windows=limits.windows,
         )
         serial = self._bridge.is_serial
-        self._on_startup = tuple(on_startup)
-        self._on_shutdown = tuple(on_shutdown)
+        self._on_startup = on_startup
+        self._on_shutdown = on_shutdown
         base_environ = {
             "SERVER_SOFTWARE": "wsgi-asgi",
             "wsgi.version": (1, 0),
             "wsgi.multithread": not serial,
-            # Whether the server has other processes is not known.
-            "wsgi.multiprocess": True,
+            "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
         }
@@ -154,8 +180,34 @@ class WsgiToAsgi:
             bridge=self._bridge,
             limits=limits,
             duplicate_header_limit=self._http.duplicate_header_limit,
+            warn_once=self._http.warn_once,
         )
         self._serve_websocket = self._choose_websockets(websockets, serial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the adapter's configuration, and what a subclass has added.
+
+        A copy is an adapter of its own: it has the same application, hooks and
+        executor, and its own threads where no executor was given.
+
+        Raises:
+            pickle.PicklingError: The application, a hook or another argument cannot
+                be pickled. Raised by the pickler; a copy is not pickled.
+        """
+        state: Any = super().__getstate__()
+        # With slots of a subclass it is a pair, else all that is there.
+        parts = state if isinstance(state, tuple) else (state,)
+        ours = vars(WsgiToAsgi(**self._arguments))
+        added = {k: v for part in parts for k, v in part.items() if k not in ours}
+        # They come first, as whatever else refers to what is in them then shares it.
+        return {"_arguments": self._arguments, **added}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Make an adapter of what `__getstate__` gave."""
+        WsgiToAsgi.__init__(self, **state["_arguments"])
+        for name, value in state.items():
+            if name != "_arguments":
+                setattr(self, name, value)
 
     @property
     def executor(self) -> Executor:
@@ -226,6 +278,61 @@ class WsgiToAsgi:
             )
 
 
+class _Arguments(dict[str, Any]):
+    """What an adapter was made of.
+
+    Args:
+        names: All names in its constructor, before that has added any.
+    """
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        super().__init__(names)
+        self.pop("self", None)
+        self.pop("unknown", None)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Arguments":
+        # Shared, the application above all, by what a subclass has added as well.
+        memo.update({id(value): value for value in self.values()})
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for name, value in self.items():
+            _check_pickling(name, value)
+        return _Arguments, (dict(self),)
+
+
+def _check_pickling(name: str, value: object) -> None:
+    """Say which argument cannot be pickled, as picklers do not say where it is from."""
+    import pickle  # seldom needed, and not loaded by anything else
+
+    error = None
+    for dumps in _picklers():
+        try:
+            dumps(value)
+        except Exception as raised:
+            error = error or raised
+        else:
+            return
+    raise pickle.PicklingError(
+        f"WsgiToAsgi({name}={value!r}) cannot be pickled, since its {name} cannot: "
+        f"{error}; make the adapter in the process that serves it"
+    ) from error
+
+
+def _picklers() -> Iterator[Callable[[object], object]]:
+    """Find all that might be at work: some take more than others do."""
+    import pickle
+
+    yield pickle.dumps
+    for name, module in [*sys.modules.items()]:
+        if name == "multiprocessing.reduction":
+            yield module.ForkingPickler.dumps
+        elif name.rpartition(".")[2] in ("cloudpickle", "dill") and (
+            dumps := getattr(module, "dumps", None)
+        ):
+            yield dumps  # theirs, or that of somebody's copy
+
+
 def _check_application(application: Any) -> None:
     if not callable(application):
         raise TypeError(
@@ -239,6 +346,21 @@ def _check_application(application: Any) -> None:
             f"{application!r} is a coroutine function, so an ASGI application "
             f"already; give it to the server as it is"
         )
+
+
+def _check_executor(executor: object) -> None:
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"executor={executor!r} is no executor, as it has no submit(); give an "
+            f"object such as ThreadPoolExecutor() makes, or leave it out"
+        )
+    for kind in type(executor).__mro__:
+        if kind.__name__ in _WITHOUT_THREADS:
+            raise TypeError(
+                f"executor={executor!r} is a {kind.__name__}, whose work runs in other "
+                f"processes or interpreters, and no request can be sent there; give "
+                f"one with threads, such as ThreadPoolExecutor(), or leave it out"
+            )
 
 
 def _name(application: Any) -> str:

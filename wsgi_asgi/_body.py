@@ -41,8 +41,8 @@ from typing_extensions import TypeAliasType
 
 from wsgi_asgi._bridge import Crossing, Places
 from wsgi_asgi._environ import find_framing
-from wsgi_asgi._errors import ClientDisconnected, IncompleteBody, RequestRefused
-from wsgi_asgi._input import BodyStream, LazyStream
+from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
+from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
 from wsgi_asgi._spool import Spool, Storage
@@ -336,7 +336,7 @@ class RequestBody:
         if length is not None and size < length:
             # What is missing, the application learns when it reads that far.
             pull = partial(file.read, self._limits.buffer)
-            self._input = io.BufferedReader(BodyStream(pull, length))
+            self._input = BodyReader(BodyStream(pull, length))
             return
         self._input = file  # type: ignore[assignment]  # typeshed: IO is no class of io
         # A request that announces no body and has none needs no length either.
@@ -457,7 +457,7 @@ class RequestBody:
         inlet = self._inlet
         if inlet and not inlet.complete:
             inlet.end(
-                ClientDisconnected("the client left before the end of its request body")
+                disconnect_error("the client left before the end of its request body")
             )
         if inlet:
             self._is_closed = True
@@ -466,7 +466,7 @@ class RequestBody:
     def _stream(self) -> Inlet:
         length = self._length
         inlet = self._inlet = self._new_inlet()
-        self._input = io.BufferedReader(BodyStream(inlet.pull, length))
+        self._input = BodyReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
 

@@ -36,8 +36,9 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from wsgi_asgi._errors import ClientDisconnected, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool
+from wsgi_asgi._context import make_own
+from wsgi_asgi._errors import disconnect_error, raisable
+from wsgi_asgi._pool import Bell, DedicatedThreads, ThreadPool, check_threads
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -179,6 +180,9 @@ class Bridge:
         files: Threads that read and write files, for work that requests wait for
             while they hold no thread of the executor.
         is_serial: Work runs one after the other.
+
+    Raises:
+        RuntimeError: There are no threads, see `check_threads`.
     """
 
     def __init__(
@@ -190,6 +194,7 @@ class Bridge:
         apart: int = 0,
         windows: int = 4 * WINDOW_BYTES,
     ) -> None:
+        check_threads()
         self.apart = DedicatedThreads(apart)
         self.executor = executor
         self.owned = owned
@@ -223,6 +228,7 @@ class Bridge:
         return port
 
     def _find_port(self) -> Port:
+        check_threads()  # as they may be gone since the adapter was made
         # First, since a program may run a loop of asyncio's inside trio. And trio
         # is there if a task of it is.
         trio = sys.modules.get("trio")
@@ -733,7 +739,7 @@ class Crossing:
     def check(self) -> None:
         """Raise ClientDisconnected if the crossing was abandoned, or is over."""
         if self.abandoned or self.over:
-            raise ClientDisconnected("the client has left")
+            raise disconnect_error("the client has left")
 
     def new_bell(self) -> Bell:
         """Make a bell that `abandon` rings too."""
@@ -840,6 +846,7 @@ class Crossing:
         try:
             if self._context:
                 restore_context(self._context)
+                make_own(self._context)
             work()
         except asyncio.CancelledError as error:
             self._raise_cancelled(error)
@@ -883,6 +890,7 @@ class Crossing:
         self.on_drop = None
         self.running = True
         self._async_tasks = getattr(SyncToAsync.threadlocal, "task_context", ())
+        make_own(contextvars.copy_context())
         try:
             try:
                 work()

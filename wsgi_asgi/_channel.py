@@ -12,13 +12,13 @@ so from other threads.
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, cast
 
 from wsgi_asgi._bridge import Crossing, Rings
 from wsgi_asgi._errors import ClientDisconnected, websocket_error
-from wsgi_asgi._fields import encode_header
+from wsgi_asgi._fields import divide_handshake, encode_header, warning_of_dropped
 from wsgi_asgi._frames import Close, Pong, check_close
 from wsgi_asgi._mailbox import Mailbox
 from wsgi_asgi._types import Message
@@ -54,6 +54,8 @@ class Channel:
         crossing: The application's thread.
         inbox: What has come from the client. It ends when the WebSocket does.
         offered: The subprotocols that the client can speak.
+        warn: Told what the application does wrong and what is ignored: a key by which
+            it is not said twice, and a sentence.
 
     Attributes:
         state: How far it has come.
@@ -63,7 +65,11 @@ class Channel:
     """
 
     def __init__(
-        self, crossing: Crossing, inbox: Mailbox[Incoming], offered: Iterable[str]
+        self,
+        crossing: Crossing,
+        inbox: Mailbox[Incoming],
+        offered: Iterable[str],
+        warn: Callable[[str, str], object],
     ) -> None:
         self.state = State.CONNECTING
         self.accepted = False
@@ -71,6 +77,7 @@ class Channel:
         self.inbox = inbox
         self.offered = tuple(offered)
         self._crossing = crossing
+        self._warn = warn
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
 
@@ -90,35 +97,39 @@ class Channel:
 
         Args:
             subprotocol: One of those offered.
-            headers: More headers of the server's answer, as pairs of str.
+            headers: More headers of the server's answer, as pairs of str. Those that
+                are the server's are dropped, as `start_response` drops them.
 
         Raises:
             WebSocketError: It is open or closed already, or the arguments are not
                 such.
         """
+        try:
+            raw_headers, dropped = divide_handshake(map(encode_header, headers))
+        except (TypeError, ValueError) as error:
+            raise websocket_error(f"accept(): {error}") from None
         with self._sending:
             if self.state is not State.CONNECTING:
                 raise websocket_error(f"accept(): the WebSocket is {self.state.value}")
-            self._accept(subprotocol, headers)
+            self._accept(subprotocol, raw_headers)
+        if dropped:
+            # Not within the lock: what is logged may go to this very WebSocket.
+            self._warn(*warning_of_dropped(dropped))
 
     def open(self) -> None:
         """Accept it, unless that has been decided."""
         with self._sending:
             if self.state is State.CONNECTING:
-                self._accept(None, ())
+                self._accept(None, [])
 
     def _accept(
-        self, subprotocol: str | None, headers: Iterable[tuple[str, str]]
+        self, subprotocol: str | None, raw_headers: list[tuple[bytes, bytes]]
     ) -> None:
         if subprotocol is not None and subprotocol not in self.offered:
             raise websocket_error(
                 f"the subprotocol {subprotocol!r} is none of those that the client "
                 f"offered, {list(self.offered)} (RFC 6455 4.2.2)"
             )
-        try:
-            raw_headers = [encode_header(pair) for pair in headers]
-        except (TypeError, ValueError) as error:
-            raise websocket_error(f"accept(): {error}") from None
         self.state = State.OPEN
         self.accepted = True
         self._put(
@@ -140,7 +151,7 @@ class Channel:
         size = byte_size(message) + MESSAGE_BYTES
         with self._sending:
             if self.state is State.CONNECTING:
-                self._accept(None, ())
+                self._accept(None, [])
             self._crossing.check_alive()
             self.check_there()
             try:
@@ -273,7 +284,8 @@ class WebSocket:
 
         Args:
             subprotocol: One of those that the client has offered, see `protocol`.
-            headers: More headers for the server's answer.
+            headers: More headers for the server's answer. Those that are the server's,
+                of the connection or of the handshake itself, are dropped.
 
         Raises:
             WebSocketError: It was accepted or closed before, or the arguments are

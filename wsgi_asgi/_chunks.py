@@ -1,16 +1,20 @@
 """What waits to be sent, in as few messages as its bytes are worth."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, chain, compress, groupby
 from typing import cast
 
 from wsgi_asgi._types import Message
 
-__all__ = ["body_message", "join_chunks"]
+__all__ = ["body_message", "join_chunks", "join_list"]
 
 # Chunks up to this size are joined where they wait together. Copying larger ones
 # would cost more than the messages that it spares.
 SMALL_BYTES = 4096
+# What is made of those at most where very many are there at once: much more than a
+# message costs, and little beside what servers hold for a client.
+JOINED_BYTES = 65536
 
 
 def join_chunks(items: Sequence[Message | bytes]) -> list[Message]:
@@ -32,6 +36,40 @@ def join_chunks(items: Sequence[Message | bytes]) -> list[Message]:
             for message in cast("Iterator[Message]", group):
                 _append(messages, message)
     return messages
+
+
+def join_list(chunks: Sequence[bytes]) -> list[bytes]:
+    """Join the small ones among all chunks of a body; any number of them quickly.
+
+    An application may return a list of each line of a report, so nothing here is done
+    for each chunk but by functions of the interpreter.
+
+    Args:
+        chunks: A list or a tuple.
+
+    Returns:
+        Chunks of more than `SMALL_BYTES` as they were, and between them pieces of up
+        to `JOINED_BYTES`. None is empty.
+
+    >>> join_list([b"a", b"", b"b"])
+    [b'ab']
+    """
+    sizes = [*map(len, chunks)]
+    ends = [*accumulate(sizes)]
+    count = len(sizes)
+    large = compress(range(count), map(SMALL_BYTES.__lt__, sizes))
+    joined: list[bytes] = []
+    start = sent = 0  # chunks, and bytes
+    for at in chain(large, (count,)):
+        while start < at:
+            stop = bisect_right(ends, sent + JOINED_BYTES, start, at)
+            if piece := b"".join(chunks[start:stop]):
+                joined.append(piece)
+            start, sent = stop, ends[stop - 1]
+        if at < count:
+            joined.append(chunks[at])
+            start, sent = at + 1, ends[at]
+    return joined
 
 
 def _joined(chunks: list[bytes]) -> list[bytes]:

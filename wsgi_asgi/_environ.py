@@ -52,6 +52,10 @@ _MAX_LENGTH_DIGITS = 18
 # What RFC 3986 3.3 allows in a path without an escape, beside letters and digits.
 _PATH_SAFE = "/!$&'()*+,;=:@~-._"
 
+# A WebSocket is asked for by a request of HTTP. And middleware for proxies writes what
+# the proxy has said, whether the scope is of the one or of the other.
+_WEB_SCHEMES = {"ws": "http", "wss": "https"}
+
 _TLS_VERSIONS = {
     0x0301: "TLSv1",
     0x0302: "TLSv1.1",
@@ -394,7 +398,8 @@ def build_environ(
     """Make the environ of one request, all but its streams.
 
     Args:
-        scope: An ASGI ``http`` scope. It is not changed.
+        scope: An ASGI ``http`` scope. It is not changed. Its scheme may be that of a
+            WebSocket.
         base: Variables that are the same for every request.
         duplicate_header_limit: How often one header may be repeated, cookies
             excepted; None for any number.
@@ -441,20 +446,27 @@ def build_environ(
         environ["PATH_INFO"] = path_info
 
     environ["REQUEST_METHOD"] = scope["method"]
-    environ["SERVER_PROTOCOL"] = f"HTTP/{scope['http_version']}"
-    environ["wsgi.url_scheme"] = scheme = get("scheme") or "http"
+    version = scope["http_version"]
+    # ASGI says "2" where CGI has "2.0" (RFC 3875 4.1.16), and there are applications
+    # that take the version apart, as CherryPy does.
+    dotted = version if "." in version else f"{version}.0"
+    environ["SERVER_PROTOCOL"] = f"HTTP/{dotted}"
+    scheme = get("scheme") or "http"
+    environ["wsgi.url_scheme"] = scheme = _WEB_SCHEMES.get(scheme, scheme)
     if scheme == "https":
         environ["HTTPS"] = "on"
     environ["SERVER_NAME"], environ["SERVER_PORT"] = _server(
         get("server"), scheme, environ.get("HTTP_HOST")
     )
     client = get("client")
+    address = None
     if client:
         address, port = client
-        if address:
-            environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address
-            if port is not None:
-                environ["REMOTE_PORT"] = str(port)
+        if address and port is not None:
+            environ["REMOTE_PORT"] = str(port)
+    # There must always be an address (RFC 3875 4.1.8), and applications rely on it.
+    # It is empty where there is none, as under gunicorn: on a Unix socket.
+    environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address or ""
     extensions = get("extensions")
     if extensions and extensions.get("tls"):
         _add_tls(environ, extensions["tls"])

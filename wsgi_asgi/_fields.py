@@ -5,7 +5,7 @@ so what they turn into is remembered.
 """
 
 import re
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 
 __all__ = [
     "CONNECTION_HEADERS",
@@ -13,8 +13,10 @@ __all__ = [
     "NAMES",
     "NO_TRAILERS",
     "STATUSES",
+    "divide_handshake",
     "encode_field",
     "encode_header",
+    "warning_of_dropped",
 ]
 
 # For applications that make names or status lines up.
@@ -91,6 +93,12 @@ class _StatusCache(dict[str, int]):
         if code < 200:
             raise ValueError(
                 f"status {status!r} is informational and cannot end a request"
+            )
+        if code > 599:
+            # Servers differ: some send it, others cut the connection.
+            raise ValueError(
+                f"status {status!r} is none that HTTP has; the last one is 599 (RFC "
+                f"9110 15)"
             )
         if _is_worth_caching(self, status):
             self[status] = code
@@ -181,3 +189,46 @@ def encode_field(pair: object) -> tuple[bytes, bytes]:
             part.decode("latin-1") if isinstance(part, bytes) else part for part in pair
         ]
     return encode_header(pair)
+
+
+def divide_handshake(
+    headers: Iterable[tuple[bytes, bytes]],
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Divide headers for the acceptance of a WebSocket: the application's, and others.
+
+    The others are the server's: those of the connection, as in any response, and those
+    of the handshake itself, in which the two sides would no longer agree with each
+    other (RFC 6455 4.2.2). Nor has a handshake a body whose length could be told.
+
+    Args:
+        headers: As `encode_header` makes them.
+
+    Returns:
+        Those that may be sent, and the names of those that may not.
+
+    >>> divide_handshake([(b"x-node", b"7"), (b"upgrade", b"websocket")])
+    ([(b'x-node', b'7')], [b'upgrade'])
+    """
+    kept: list[tuple[bytes, bytes]] = []
+    dropped: list[bytes] = []
+    for header in headers:
+        name = header[0]
+        if (
+            name in CONNECTION_HEADERS
+            or name == b"content-length"
+            or name.startswith(b"sec-websocket-")
+        ):
+            dropped.append(name)
+        else:
+            kept.append(header)
+    return kept, dropped
+
+
+def warning_of_dropped(names: Iterable[bytes]) -> tuple[str, str]:
+    """Say that headers were not sent, since they are the server's.
+
+    Returns:
+        What tells this warning from others, and the warning.
+    """
+    listed = ", ".join(sorted(name.decode() for name in names))
+    return listed, f"response headers that are the server's were dropped: {listed}"

@@ -9,6 +9,12 @@ That needs a descriptor whose bytes are those that ``read()`` gives, and many ob
 have one whose are not: those of a compressed or an encrypted file, for example. It
 is taken from the plain files of `io` only, and from objects that pass their
 ``read()`` on to one. All others are read by the application's thread.
+
+No server is given the path of a file, though Granian offers to send one by it
+(``http.response.pathsend``). It opens the path later, when there may be another file,
+which it sends with the length of the first. The path of a descriptor, in /proc, is no
+way out: Granian does not tell when it has opened it, and the number of one that was
+closed too early may be that of another client's file.
 """
 
 import errno
@@ -32,9 +38,6 @@ MAX_BLOCK_BYTES = 4 * BLOCK_BYTES
 
 # Reads what is in the page cache and does not wait for a disk. Linux has it.
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
-
-# Whether it can be asked what this process may do, and not who has started it.
-_BY_EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
 # With the code by which an object of tempfile calls its file. A function that does
 # more can be made to look the same in all else.
@@ -138,7 +141,6 @@ class FilePart:
     # two always finds out.
     _reading = False
     _closed = False
-    _is_temporary = False
 
     def __init__(self, file: PlainFile) -> None:
         self._descriptors: list[int] = []  # the one there is, or none
@@ -178,7 +180,6 @@ class FilePart:
             return None
         try:
             part = cls(file)
-            part._is_temporary = _is_temporary(filelike)
             if part._has_its_length():
                 return part
         except OSError:
@@ -249,33 +250,6 @@ class FilePart:
         self.left -= len(data)
         return data
 
-    def path(self) -> str | None:
-        """Give a path by which a server can open this very file, if it may.
-
-        Servers open it later, and whole. So the part must begin with the file, and
-        the file must have come to stay: one of `tempfile`, or in the folder for such,
-        is often deleted as soon as the application has answered. And what they
-        cannot open, or has another length than was announced, they answer wrongly.
-        """
-        if self.offset or not isinstance(self._name, str | bytes | os.PathLike):
-            return None
-        if self._is_temporary:
-            return None
-        path = os.path.realpath(os.fsdecode(self._name))
-        try:
-            path.encode()  # else it is no text, and ASGI's paths are
-            status = os.stat(path)
-            # A file may have been opened before it, or this process, changed owners.
-            may_open = os.access(path, os.R_OK, effective_ids=_BY_EFFECTIVE_IDS)
-            folder = os.path.realpath(tempfile.gettempdir())
-        except (OSError, UnicodeEncodeError):
-            return None
-        may_go = path.startswith(os.path.join(folder, ""))
-        is_same = os.path.samestat(status, self._status) and (
-            status.st_size == self._status.st_size
-        )
-        return path if is_same and may_open and not may_go else None
-
 
 def _plain_file(filelike: Any) -> PlainFile | None:
     """Find the file of `io` that an object's ``read()`` reads."""
@@ -297,15 +271,6 @@ def _plain_file(filelike: Any) -> PlainFile | None:
         return _plain_file(inner)
     except Exception:  # of an attribute: others do not even have them
         return None
-
-
-def _is_temporary(filelike: Any) -> bool:
-    """Tell whether an object that holds a plain file holds one of `tempfile`."""
-    while not isinstance(filelike, PlainFile):
-        if type(filelike) is tempfile._TemporaryFileWrapper:
-            return True
-        filelike = filelike.file
-    return False
 
 
 def _has_own_read(file: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from wsgi_asgi._environ import ScopeView, build_environ
 from wsgi_asgi._errors import RequestRefused, websocket_error
+from wsgi_asgi._fields import encode_header
 from wsgi_asgi._response import Response, plain_text
 from wsgi_asgi._types import ExcInfo, Message, Scope
 
@@ -34,6 +35,8 @@ _ANY_KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 _DROPPED = frozenset(
     {b"sec-websocket-extensions", b"content-length", b"transfer-encoding"}
 )
+
+_IN_EACH_UPGRADE = frozenset({b"connection", b"sec-websocket-accept", b"upgrade"})
 
 
 def build_websocket_environ(
@@ -68,12 +71,10 @@ def build_websocket_environ(
     ):
         if value and name not in names:
             headers.append((name, value))
-    scheme = "https" if scope.get("scheme") == "wss" else "http"
     request = {
         "http_version": "1.1",  # Daphne does not say
         **scope,
         "method": "GET",
-        "scheme": scheme,
         "headers": headers,
     }
     environ = build_environ(request, base, duplicate_header_limit)
@@ -93,7 +94,11 @@ def divide_upgrade(
 ) -> tuple[str | None, list[tuple[str, str]]]:
     """Divide the headers of a 101 response into the subprotocol and all others.
 
-    What belongs to the handshake itself is left out, since the server writes that.
+    What each of them must have (RFC 6455 4.2.2) is left out, since the server writes
+    that. What none should have, `Channel.accept` drops.
+
+    Raises:
+        WebSocketError: It chooses an extension, or a header cannot be sent.
 
     >>> divide_upgrade([("Upgrade", "websocket"), ("Sec-WebSocket-Protocol", "chat"),
     ...                 ("X-Node", "7")])
@@ -101,21 +106,22 @@ def divide_upgrade(
     """
     subprotocol = None
     others: list[tuple[str, str]] = []
-    for name, value in headers:
-        lower = name.lower()
-        if lower == "sec-websocket-protocol":
-            subprotocol = value.strip()
-        elif lower == "sec-websocket-extensions":
+    for pair in headers:
+        try:
+            raw_name, raw_value = encode_header(pair)
+        except (TypeError, ValueError) as error:
+            raise websocket_error(f"in a 101 response: {error}") from None
+        value = raw_value.decode("latin-1")
+        if raw_name == b"sec-websocket-protocol":
+            subprotocol = value
+        elif raw_name == b"sec-websocket-extensions":
+            # Not dropped: the frames that the application writes would be of it.
             raise websocket_error(
                 f"the application chose the extension {value!r}, but the client "
                 f"offered none to it (RFC 6455 9.1)"
             )
-        elif not lower.startswith("sec-websocket-") and lower not in (
-            "connection",
-            "content-length",
-            "upgrade",
-        ):
-            others.append((name, value))
+        elif raw_name not in _IN_EACH_UPGRADE:
+            others.append(pair)
     return subprotocol, others
 
 
@@ -168,6 +174,11 @@ class Answer:
     ) -> None:
         """Take status and headers; raises as `Response.start` does."""
         self._response.start(status, headers, exc_info)
+
+    @property
+    def dropped(self) -> tuple[bytes, ...]:
+        """The names of headers that are not sent, since they are the server's."""
+        return self._response.dropped
 
     def add(self, data: bytes) -> bool:
         """Take a chunk of the body.

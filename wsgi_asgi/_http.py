@@ -26,8 +26,10 @@ from wsgi_asgi._errors import (
     RequestRefused,
     raisable,
     shutting_down,
+    stems_from,
 )
 from wsgi_asgi._extensions import Extensions
+from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._port import Port
@@ -54,12 +56,6 @@ DROPPED_LOG_S = 1.0
 # What an access log shows for a client that has left before it was answered; nginx
 # made the number up, and others took it over.
 CLIENT_CLOSED_REQUEST = 499
-
-# The extension by which a server sends a file itself, and its message.
-PATHSEND = "http.response.pathsend"
-
-# Messages that complete a response and are no chunk of its body.
-_LAST = frozenset({PATHSEND, TRAILERS})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 9.2.1
 
@@ -343,7 +339,7 @@ class HttpExchange:
             # Before it is sent, since servers report a disconnect once the
             # response is complete, and that is none.
             self._final_given = (
-                message.get("more_body") is False or message["type"] in _LAST
+                message.get("more_body") is False or message["type"] == TRAILERS
             )
             if not self._start_given:
                 self._start_given = message["type"] == "http.response.start"
@@ -418,11 +414,9 @@ class HttpExchange:
             if _is_disconnect(error) and (gone or self._final_sent):
                 settings.completed += not gone
                 return None
-            if isinstance(error, RequestRefused):
-                if gone:
-                    return None
-                if not self._response.is_out:
-                    return error
+            if isinstance(error, RequestRefused) and not self._response.is_out:
+                return None if gone else error
+            if self._body.refusal and stems_from(error, RequestRefused):
                 # It is too late for an answer, and no fault of the application's:
                 # the server cuts a response that was not completed.
                 settings.rejected += 1
@@ -552,7 +546,7 @@ class HttpExchange:
         if crossing.abandoned:
             crossing.check()
         if type(iterable) is list or type(iterable) is tuple:
-            crossing.put_last(response.whole(iterable))
+            crossing.put_last(response.whole(iterable, self._settings.limits.buffer))
             return
         if isinstance(iterable, str | bytes) or not (
             hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")
@@ -579,36 +573,21 @@ class HttpExchange:
             self._put(messages)
 
     def _put_file(self, file: FilePart) -> None:
-        """Put out a short file, have the server send one, or leave it to the task.
+        """Put out a short file, or leave a long one to the task.
 
         The wrapped file is closed already, and with it perhaps removed.
         """
-        is_first = not self._response.is_out
         messages, count = self._response.rest(file.left)
         trailers = self._response.end()
-        is_whole = is_first and count == file.left and not trailers
         if not count:
             pass
         elif count <= self._settings.limits.buffer:
             messages += [body_message(file.read_all(count), more=False), *trailers]
-        elif is_whole and (path := self._path(file)):
-            messages.append({"type": PATHSEND, "path": path})
         else:
             file.left = count
             self._after_file = trailers
             self._file = file
         self._crossing.put_last(messages)
-
-    def _path(self, file: FilePart) -> str | None:
-        """Give the path by which the server can send the whole of a file, if any."""
-        scope = self._scope
-        if self._response.status != 200 or PATHSEND not in (
-            scope.get("extensions") or ()
-        ):
-            return None
-        # Granian sends all that a file has by then. HTTP/1 cuts what has been added
-        # since the length was announced; on HTTP/2 it breaks the response.
-        return file.path() if scope["http_version"] < "2" else None
 
     def _put(self, messages: list[Message]) -> None:
         last = messages[-1]
@@ -636,10 +615,7 @@ class HttpExchange:
             # The application took the refused body for a failure of its own.
             raise refusal
         if response.dropped:
-            names = ", ".join(sorted(name.decode() for name in response.dropped))
-            self._settings.warn_once(
-                names, f"response headers that are the server's were dropped: {names}"
-            )
+            self._settings.warn_once(*warning_of_dropped(response.dropped))
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -672,9 +648,4 @@ class HttpExchange:
 
 def _is_disconnect(error: BaseException) -> bool:
     """Tell whether an error is but the application's way to say who left."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ClientDisconnected):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return stems_from(error, ClientDisconnected)

@@ -1,16 +1,27 @@
 """``wsgi.input``: a request body as a Python file.
 
 Only `BodyStream.readinto` and what it needs are written here. Lines, sizes,
-iteration and look-ahead are `io.BufferedReader`'s, which has them right.
+iteration and look-ahead are `io.BufferedReader`'s, which has them right, but for
+one thing: see `BodyReader`.
 """
 
 import io
+import sys
 from collections.abc import Callable, Iterator
+from operator import index
 from typing import Any
 
 from wsgi_asgi._errors import IncompleteBody
 
-__all__ = ["BodyStream", "LazyStream"]
+__all__ = ["BodyReader", "BodyStream", "LazyStream"]
+
+# A read of no more takes its memory at once. Applications read in blocks of 8 to
+# 256 KiB, and a larger block costs as much to make out of chunks as to fill.
+BLOCK_BYTES = 262144
+
+# Bound once, since super() costs as much as a small read.
+_read = io.BufferedReader.read
+_read1 = io.BufferedReader.read1
 
 
 class BodyStream(io.RawIOBase):
@@ -26,7 +37,7 @@ class BodyStream(io.RawIOBase):
             and Error Streams).
 
     >>> pieces = iter([b"he", b"llo\nwor", b"ld", b""])
-    >>> list(io.BufferedReader(BodyStream(lambda: next(pieces))))
+    >>> list(BodyReader(BodyStream(lambda: next(pieces))))
     [b'hello\n', b'world']
     """
 
@@ -62,11 +73,24 @@ class BodyStream(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Wait for the whole rest of the body; raises as `readinto` does."""
-        chunks = [self._chunk]
-        self._chunk = memoryview(b"")
-        while chunk := self._next():
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return self.collect(sys.maxsize)
+
+    def collect(self, size: int, start: bytes = b"") -> bytes:
+        """Wait for bytes, and take memory only for those that have come.
+
+        Args:
+            size: How many, `start` included; fewer are given at the end of the body.
+            start: Bytes that are there already.
+
+        Raises:
+            OSError: As `readinto` does.
+        """
+        body = io.BytesIO()
+        body.write(start)
+        while (left := size - body.tell()) and (chunk := self._chunk or self._next()):
+            body.write(chunk[:left])
+            self._chunk = chunk[left:]
+        return body.getvalue()
 
     def _next(self) -> memoryview:
         if self._left == 0:
@@ -81,6 +105,33 @@ class BodyStream(io.RawIOBase):
             chunk = chunk[: self._left]
             self._left -= len(chunk)
         return chunk
+
+
+class BodyReader(io.BufferedReader):
+    """A buffer over a `BodyStream`, in which reads take no memory in advance.
+
+    Applications read as many bytes as CONTENT_LENGTH says (PEP 3333, Input and Error
+    Streams), which is what the client says. `io.BufferedReader` takes the memory for
+    all of them before the first has come, so a header alone would use up the
+    machine's, or be a MemoryError.
+
+    >>> BodyReader(BodyStream(iter([b"three", b""]).__next__)).read(9 * 10**14)
+    b'three'
+    """
+
+    raw: BodyStream
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes, or all; raises as `BodyStream.readinto` does."""
+        if size is None or (size := index(size)) <= BLOCK_BYTES:
+            return _read(self, size)
+        # All that the buffer has, which is less. The rest is below the buffer.
+        start = _read(self, len(self.peek()))
+        return self.raw.collect(size, start)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Read what is there, or wait for something; raises as `read` does."""
+        return _read1(self, min(index(size), BLOCK_BYTES))
 
 
 class LazyStream:
@@ -100,11 +151,11 @@ class LazyStream:
 
     def __init__(self, pull: Callable[[], bytes]) -> None:
         self._pull = pull
-        self._file: io.BufferedReader | None = None
+        self._file: BodyReader | None = None
 
-    def _open(self) -> io.BufferedReader:
+    def _open(self) -> BodyReader:
         if self._file is None:
-            self._file = io.BufferedReader(BodyStream(self._pull))
+            self._file = BodyReader(BodyStream(self._pull))
         return self._file
 
     def __getattr__(self, name: str) -> Any:

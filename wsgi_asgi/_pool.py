@@ -26,17 +26,19 @@ same. Whoever comes second sees the first, so no job can be missed by all.
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bell", "DedicatedThreads", "ThreadPool"]
+__all__ = ["Bell", "DedicatedThreads", "ThreadPool", "check_threads", "numbered"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +63,60 @@ WATCHFUL_S = 0.1
 IDLE_S = 30.0
 # How long retiring waits for threads that may be on their way out.
 RETIRE_S = 0.1
+
+# How many threads of each kind the process has had.
+_numbers: defaultdict[str, "count[int]"] = defaultdict(lambda: count(1))
+
+
+def numbered(kind: str) -> str:
+    """Name a thread so that logs and profilers tell it from others of its kind."""
+    return f"{kind}-{next(_numbers[kind])}"
+
+
+# What may stand in for threads: its module and what that is asked by, its word for
+# threads and others that it may have patched, and a call that leaves threads alone.
+# Tried on each server: with all other patches the adapter works, but on trio, whose own
+# loop takes only sockets of the system.
+_STAND_INS = (
+    (
+        "gevent.monkey",
+        "is_module_patched",
+        "threading",
+        ("os", "queue", "select", "signal", "socket", "ssl", "subprocess", "time"),
+        # Its ways to wait for a child process know the main thread only.
+        (
+            "gevent.monkey.patch_all(thread=False, subprocess=False, os=False, "
+            "signal=False)"
+        ),
+    ),
+    (
+        "eventlet.patcher",
+        "is_monkey_patched",
+        "thread",
+        ("os", "select", "socket", "subprocess", "time"),
+        "eventlet.monkey_patch(thread=False)",
+    ),
+)
+
+
+def check_threads() -> None:
+    """Check that threads are the system's.
+
+    Raises:
+        RuntimeError: gevent or eventlet has put its own in their place. They take turns
+            with each other only, and an event loop never gives them one.
+    """
+    for name, asked_by, threads, others, remedy in _STAND_INS:
+        is_patched = getattr(sys.modules.get(name), asked_by, None)
+        if is_patched and is_patched(threads):
+            patched = ", ".join([threads, *filter(is_patched, others)])
+            library = name.partition(".")[0]
+            raise RuntimeError(
+                f"{library} has patched {patched}; with its threads no request would "
+                f"ever be answered, since they do not run beside an event loop. Patch "
+                f"nothing in a process that serves ASGI, or, if other code needs it, "
+                f"leave threads alone by {remedy}"
+            )
 
 
 class Bell:
@@ -281,7 +337,9 @@ class ThreadPool(Executor):
         if self._parked:
             self._parked.pop().ring()
         else:
-            thread = threading.Thread(target=self._work, name="wsgi", daemon=True)
+            thread = threading.Thread(
+                target=self._work, name=numbered("wsgi"), daemon=True
+            )
             self._threads.add(thread)
             try:
                 thread.start()
@@ -301,7 +359,7 @@ class ThreadPool(Executor):
         """Have the injector look at the queue; with the lock."""
         if self._injector is None:
             injector = threading.Thread(
-                target=self._inject, name="wsgi-injector", daemon=True
+                target=self._inject, name=numbered("wsgi-injector"), daemon=True
             )
             injector.start()
             self._injector = injector
@@ -441,7 +499,7 @@ class DedicatedThreads:
                 return False
             self.running += 1
         thread = threading.Thread(
-            target=self._work, args=(job,), name="wsgi-dedicated", daemon=True
+            target=self._work, args=(job,), name=numbered("wsgi-dedicated"), daemon=True
         )
         try:
             thread.start()

@@ -22,10 +22,10 @@ application has to speak of them before its first chunk. Their values it may fin
 later, up to the end of its body.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from wsgi_asgi._chunks import body_message
+from wsgi_asgi._chunks import body_message, join_list
 from wsgi_asgi._fields import (
     CONNECTION_HEADERS,
     HEADERS,
@@ -103,6 +103,11 @@ MAX_LENGTH_DIGITS = 18
 
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 15.3.5, 15.3.6, 15.4.5
 _LENGTH_DROPPED = frozenset({204, 205})
+
+# What has a proxy send a file instead of the body: Apache's, nginx's and lighttpd's.
+_SENT_BY_PROXY = frozenset(
+    {b"x-sendfile", b"x-accel-redirect", b"x-lighttpd-send-file"}
+)
 
 
 class Trailers:
@@ -244,8 +249,8 @@ class Response:
         are sent once the body is complete.
 
         That the body has a Content-Length changes nothing: the iterable is exhausted
-        all the same, unless it gives more than that. None is added to a list of one
-        chunk or to a file, and a file goes out as a body and never by its path.
+        all the same, unless it gives more than that. None is added to a list of
+        chunks or to a file, and a file goes out as a body and never by its path.
 
         A response that has no body has no trailers, and they are dropped: that of
         a HEAD request, and one with status 204, 205 or 304. If the application
@@ -392,7 +397,7 @@ class Response:
             self._trailers.names = trailer_names
 
     def announce(self, length: int) -> None:
-        """Add the Content-Length of a body that is known to be one chunk.
+        """Add the Content-Length of a body that is known before any of it is sent.
 
         Without it HTTP/1.1 falls back to chunked coding, and the end of the
         response takes a message of its own. An application that has declared
@@ -454,8 +459,14 @@ class Response:
             messages += self.end()
         return messages
 
-    def whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> list[Message]:
+    def whole(self, chunks: Sequence[bytes], buffer: int) -> list[Message]:
         """Take all of a body at once, so that its length is known, and end it.
+
+        Args:
+            chunks: A list or a tuple. Small chunks are joined.
+            buffer: If they are no more than so many bytes together, they become one
+                message and get a Content-Length, as one chunk does. Not for HEAD,
+                to which an application need not give all that GET gets.
 
         Returns:
             What is to be sent.
@@ -486,10 +497,23 @@ class Response:
                     {"type": "http.response.body", "body": data, "more_body": False},
                 ]
             self.announce(size)
+        elif len(chunks) > 1:
+            chunks = self._joined(chunks, buffer)
         messages: list[Message] = []
         for chunk in chunks:
             messages += self.chunk(chunk)
         return messages + self.end()
+
+    def _joined(self, chunks: Sequence[bytes], buffer: int) -> Sequence[bytes]:
+        """Join chunks of a whole body, and tell its length, if that is short."""
+        if not {bytes}.issuperset(map(type, chunks)):
+            chunks = [self._as_bytes(chunk) for chunk in chunks]
+        size = sum(map(len, chunks))
+        if size > buffer:
+            return join_list(chunks)
+        if self._method != "HEAD":
+            self.announce(size)
+        return (b"".join(chunks),)
 
     def passes(self, data: object) -> int:
         """Take a chunk that may go out as it is, with more to follow.
@@ -543,15 +567,16 @@ class Response:
 
         Raises:
             RuntimeError: start_response() was not called, or failed, or bytes
-                are missing that Content-Length promised. The response must not
-                be completed then, so that the client can see it is not.
+                are missing that Content-Length promised, and no proxy was asked to
+                send them. The response must not be completed then, so that the client
+                can see it is not.
         """
         state = TRANSITIONS[self.state].get(END)
         if state is None:
             raise self._error(f"the response has ended, but {self.state.value}")
         if self.state is ENDED:
             return []
-        if self._left:
+        if self._left and not self._leave_to_proxy():
             raise self._error(
                 f"the response ended {self._left} bytes short of its Content-Length",
                 "Handling the Content-Length Header",
@@ -572,6 +597,18 @@ class Response:
                 }
             )
         return messages
+
+    def _leave_to_proxy(self) -> bool:
+        """Drop the length of a body that the proxy in front is to send, if it is.
+
+        Frameworks add the length of the file that they name, and give no byte of it.
+        """
+        fields = dict(self._headers)
+        is_untouched = int(fields[b"content-length"]) == self._left
+        if not is_untouched or _SENT_BY_PROXY.isdisjoint(fields):
+            return False
+        self._headers = [one for one in self._headers if one[0] != b"content-length"]
+        return True
 
     def _start_message(self) -> Message:
         message = {

@@ -30,6 +30,7 @@ from wsgi_asgi._errors import (
     raisable,
     shutting_down,
 )
+from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._frames import Close
 from wsgi_asgi._handshake import (
     DENIAL,
@@ -78,6 +79,8 @@ class WebSocketSettings:
         application: The WSGI application.
         name: What messages call it.
         base_environ: Variables that are the same for each request.
+        warn_once: Logs a warning for the application, unless it has done so by the
+            same key.
         rejected: Handshakes that were answered without the application.
     """
 
@@ -87,6 +90,7 @@ class WebSocketSettings:
     bridge: Bridge
     limits: Limits
     duplicate_header_limit: int | None
+    warn_once: Callable[[str, str], object]
     rejected: int = 0
 
 
@@ -173,7 +177,10 @@ class WebSocketExchange:
         self._answer = Answer(settings.name, settings.limits.buffer)
         self._inbox = Mailbox[Incoming](self._crossing, settings.limits.buffer)
         channel = self._channel = Channel(
-            self._crossing, self._inbox, scope.get("subprotocols") or ()
+            self._crossing,
+            self._inbox,
+            scope.get("subprotocols") or (),
+            settings.warn_once,
         )
         environ["wsgi.websocket"] = WebSocket(channel, environ)
         environ["wsgi.websocket_version"] = "13"
@@ -358,7 +365,7 @@ class WebSocketExchange:
         else:
             if refusal := self._socket.refusal:
                 status, headers, body = refusal
-                self._answer.start(status, headers)
+                self._start_answer(status, headers)
                 self._answer.add(body)
             self._deny(self._answer.build())
 
@@ -390,10 +397,24 @@ class WebSocketExchange:
             elif status[:3] == "101":
                 self._channel.accept(*divide_upgrade(headers))
             else:
-                self._answer.start(status, headers, exc_info)
+                self._start_answer(status, headers, exc_info)
         finally:
             exc_info = None  # else its traceback would hold itself, by this frame
         return self._write
+
+    def _start_answer(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ExcInfo | None = None,
+    ) -> None:
+        answer = self._answer
+        try:
+            answer.start(status, headers, exc_info)
+        finally:
+            exc_info = None  # as above
+        if answer.dropped:
+            self._settings.warn_once(*warning_of_dropped(answer.dropped))
 
     def _write(self, data: bytes) -> None:
         if not self._channel.accepted:

@@ -32,6 +32,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from wsgi_asgi._adapter import WsgiToAsgi
+from wsgi_asgi._pool import numbered
 from wsgi_asgi._types import Message, Scope
 
 __all__ = ["django_client", "through_asgi"]
@@ -134,7 +135,9 @@ class _Threads(Executor):
         exchange = _exchange.get()
         job = functools.partial(work, *args, **kwargs)
         if exchange.stream:
-            thread = Thread(target=job, name="wsgi-testing-stream", daemon=True)
+            thread = Thread(
+                target=job, name=numbered("wsgi-testing-stream"), daemon=True
+            )
             exchange.threads.append(thread)
             thread.start()
         else:
@@ -175,7 +178,9 @@ class _Exchange:
         self._context = copy_context()
         self._context.run(_exchange.set, self)
         # A daemon, as those of the pool are: it must not hold up an exit.
-        self.threads = [Thread(target=self._run, name="wsgi-testing", daemon=True)]
+        self.threads = [
+            Thread(target=self._run, name=numbered("wsgi-testing"), daemon=True)
+        ]
 
     # In the client's thread.
 

@@ -9,6 +9,7 @@ import io
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -548,6 +549,29 @@ def memory_stays_flat(bench: Bench) -> None:
         tracemalloc.stop()
     expect_equal(read, [size], "the bytes read")
     expect(peak < 4 * 1024 * 1024, f"{peak / 1048576:.0f} MiB were in use for 32 MiB")
+
+
+@check("PRACTICE-input-04")
+def memory_for_what_is_announced(bench: Bench) -> None:
+    """A client that announces 64 MiB and sends three bytes takes no memory."""
+    size = 64 * 1024 * 1024
+
+    def use(environ: WSGIEnvironment) -> None:
+        with suppress(OSError):  # the body breaks off
+            environ["wsgi.input"].read(size)
+
+    tracemalloc.start()
+    try:
+        bench.attempt(
+            reading(use),
+            steps=[request_part(b"abc", more=True), disconnect()],
+            method="POST",
+            headers=[(b"content-length", b"%d" % size)],
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    expect(peak < size / 8, f"{peak / 1048576:.0f} MiB were in use for three bytes")
 
 
 @check("ASGI-MAIN-messages-01")

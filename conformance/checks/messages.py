@@ -12,7 +12,6 @@ from conformance.bench import Bench, Served
 from conformance.checking import NotOffered, check, expect, expect_equal, fail
 from conformance.checks.iterable import (
     CONTENT,
-    SAMPLE,
     file_wrapper,
     real_file,
     wrapping,
@@ -558,29 +557,6 @@ def zero_copy_send(bench: Bench) -> None:
         expect(good, f"from {offset}, length {length}: {len(b''.join(sent))} bytes")
     if not used:
         raise NotOffered("files go as body messages")
-
-
-@check("ASGI-EXT-pathsend-01")
-def path_send(bench: Bench) -> None:
-    """A wrapped real file that goes whole may go by pathsend, where that is offered."""
-    file_wrapper(bench)
-    extensions: dict[str, Any] = {"http.response.pathsend": {}}
-    whole = ("content-length", str(len(CONTENT)))
-    exchange = bench.request(wrapping(real_file, whole), extensions=extensions)
-    paths = [
-        message["path"]
-        for message in exchange.messages
-        if message["type"] == "http.response.pathsend"
-    ]
-    for offset, headers in ((100, ()), (0, (("content-length", "10"),))):
-        app = wrapping(lambda: real_file(offset), *headers)  # noqa: B023  # used in this turn
-        part = bench.request(app, extensions=extensions)
-        end = offset + 10 if headers else None
-        expect(part.body == CONTENT[offset:end], f"a part of a file: {part.outcome()}")
-    if not paths:
-        raise NotOffered("files go as body messages")
-    expect_equal(paths, [str(SAMPLE)], "the path")
-    expect_equal(exchange.body, b"", "the body beside the path")
 
 
 TRAILERS_KEYS = ("wsgi_asgi.send_trailers", "gunicorn.http2.send_trailers")

@@ -201,6 +201,23 @@ def context_of_a_kept_connection(bench: Bench) -> None:
     expect(seen == ["none"] * 2, f"the second request found what was {seen[1:]}")
 
 
+@check("PRACTICE-context-06")
+def decimal_context_of_the_next_request(bench: Bench) -> None:
+    """What one request changes in the decimal context, the next does not find."""
+    seen: list[int] = []
+
+    def use(environ: WSGIEnvironment) -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    served = bench.serve(reading(use))
+    with decimal.localcontext(decimal.Context(prec=7)):
+        for _ in range(5):
+            served.request()
+        seen.append(decimal.getcontext().prec)
+    expect(3 not in seen, f"digits found by five requests and the caller: {seen}")
+
+
 @check("PRACTICE-context-07")
 def decimal_context_of_one_request(bench: Bench) -> None:
     """Each request calculates in a decimal context of its own, a copy of the loop's."""
@@ -215,23 +232,15 @@ def decimal_context_of_one_request(bench: Bench) -> None:
             coarse.open()
             over.wait()
 
-    outer = decimal.getcontext()
-    decimal.setcontext(decimal.Context(prec=17))
-    try:
-        served = bench.serve(reading(use))
+    served = bench.serve(reading(use))
+    with decimal.localcontext(decimal.Context(prec=17)):
         first = served.start(HttpExchange(path="/coarse"))
         coarse.wait()
-        served.request(path="/beside")
-        over.open()
-        served.finish(first)
-        served.request(path="/after")
-    finally:
-        over.open()
-        decimal.setcontext(outer)
+        served.attempt(path="/beside")
+    over.open()
+    served.finish(first)
     expect_equal(seen.get("/coarse"), 17, "the precision that the caller has set")
-    for path in ("/beside", "/after"):
-        what = f"the precision in {path}, where another request has set 3"
-        expect_equal(seen.get(path), 17, what)
+    expect_equal(seen.get("/beside"), 17, "the precision beside a request with 3")
 
 
 # Threads.

@@ -11,6 +11,7 @@ from tests.integration.site import Site, only_peers
 pytestmark = pytest.mark.integration
 
 REQUESTS = 300
+THIRD = "0.3333333333333333333333333333"
 PIPELINE = 5
 
 
@@ -94,3 +95,22 @@ def test_async_view_runs_on_the_loop_of_the_server_with_the_values_of_middleware
 
     assert (seen["variable"], seen["local"]) == (site.key, site.key)
     assert_runs_on_the_loop_of(site, seen)
+
+
+@pytest.mark.parametrize("app", ["decimals", "decimals-executor"])
+def test_decimal_context_of_one_request_is_not_that_of_one_beside_it(
+    site: Site, app: str
+) -> None:
+    with site.connect() as connection:
+        site.start(connection, app, "/coarse?stream")
+        assert connection.read_head().status == 200
+        assert site.get(app, "/").text == THIRD
+    site.wait_until_idle(app)
+
+
+def test_decimal_context_of_one_request_is_not_that_of_the_next_in_its_thread(
+    site: Site,
+) -> None:
+    with site.client("decimals-thread-sensitive") as client:
+        texts = [client.get(path).text for path in ("/", "/coarse", "/")]
+    assert texts == [THIRD, "0.333", THIRD]

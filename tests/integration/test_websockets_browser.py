@@ -190,7 +190,7 @@ def test_page_speaks_http_2_where_the_server_does(
     browser: Chrome, secure_url: str
 ) -> None:
     told = visit(browser, address(secure_url, "/messages/protocol", silent="yes"))
-    assert told["heard"] == ["HTTP/2"]
+    assert told["heard"] == ["HTTP/2.0"]
     assert (told["code"], told["reason"], told["wasClean"]) == (4004, "told", True)
     # On the same connection, which outlives that WebSocket. Hypercorn does not end the
     # stream of one that the page closes; Chromium waits for that for two seconds.

@@ -5,9 +5,17 @@ A header, since nothing of the scope may change on the way: the path least of al
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.integration.apps import files, flask_app, journal, mounted, others, plain
+from tests.integration.apps import (
+    decimals,
+    files,
+    flask_app,
+    journal,
+    mounted,
+    others,
+    plain,
+)
 from tests.integration.apps.context import ContextMiddleware
 from tests.integration.apps.django_project import wsgi as django_app
 
@@ -26,6 +34,9 @@ ADAPTERS = {
     "bottle-files": files.bottle_app,
     "pyramid-files": files.pyramid_app,
     "whitenoise-files": files.whitenoise_app,
+    "decimals": decimals.own_pool,
+    "decimals-executor": decimals.executor,
+    "decimals-thread-sensitive": decimals.thread_sensitive,
 }
 APPS: dict[str, ASGIApp] = {
     **ADAPTERS,
@@ -75,10 +86,4 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     key = headers.get("x-key", "")
     if key:
         journal.note(key, "arrived")
-
-    async def note_and_send(message: Message) -> None:
-        if message["type"] == "http.response.pathsend":
-            journal.note(key, "pathsend")
-        await send(message)
-
-    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, note_and_send)
+    await APPS.get(headers.get("x-app", ""), probe)(scope, receive, send)

@@ -4,6 +4,7 @@ Each server has its own folder of them, where a plain request makes one by its k
 """
 
 import io
+import itertools
 import os
 import tarfile
 import tempfile
@@ -34,6 +35,7 @@ SHUTDOWN_S = 1.0
 WAIT_S = 20.0
 
 _gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+_versions = itertools.count()
 
 
 def make_files() -> None:
@@ -117,6 +119,15 @@ def written(path: Path, size: int) -> Any:
     return path.open("rb")
 
 
+def replaced(path: Path, size: int) -> Any:
+    """Open a file that each such request replaces by its next version."""
+    version = next(_versions)
+    other = path.with_suffix(f".{version}")
+    other.write_bytes(payload.version(version))
+    other.replace(FILES / "replaced")
+    return (FILES / "replaced").open("rb")
+
+
 def filled(file: Any) -> Any:
     file.writelines(payload.blocks(payload.FILE_BYTES))
     file.seek(0)
@@ -170,6 +181,7 @@ OPENERS: dict[str, Callable[[Path, int], Any]] = {
     "/large": large,
     "/made": made,
     "/written": written,
+    "/replaced": replaced,
     "/temporary": temporary,
     "/temporary-with-a-name": temporary_with_a_name,
     "/spooled": spooled,

@@ -13,6 +13,7 @@ CHANGED_BYTES = 16 * MIB
 LARGE_NAME = "large.bin"
 # More than goes out, or is thrown away, before a server tells that a client has left.
 ENDLESS_BYTES = 1024 * MIB
+VERSIONS = 20
 
 
 def blocks(total: int) -> Iterator[bytes]:
@@ -27,3 +28,9 @@ def digest(total: int) -> str:
     for block in blocks(total):
         checksum.update(block)
     return checksum.hexdigest()
+
+
+def version(number: int) -> bytes:
+    """Make a version of a file; no two have the same bytes or the same length."""
+    number %= VERSIONS
+    return bytes([number]) * (300_000 + 10_000 * number)
