@@ -784,7 +784,7 @@ def slow_senders_hold_no_thread(bench: Bench) -> None:
         HttpExchange(
             steps=[Gate()], method="POST", headers=[(b"content-length", b"100")]
         )
-        for _ in range(60)
+        for _ in range(_SLOW_CLIENTS)
     ]
     for exchange in silent:
         served.start(exchange)
@@ -793,4 +793,7 @@ def slow_senders_hold_no_thread(bench: Bench) -> None:
     answered = quick.returned.wait(HAPPENS_S)
     for exchange in silent:
         exchange.left.open()
-    expect(answered, "with 60 slow uploads, a GET was not answered within 1 s")
+    expect(
+        answered,
+        f"with {_SLOW_CLIENTS} slow uploads, a GET was not answered within 1 s",
+    )
