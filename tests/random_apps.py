@@ -161,6 +161,8 @@ class RandomApp(_Brief):
         close: What its close() does, if it has one.
         version: The request's version of HTTP.
         body: Sizes of the pieces in which the request's body comes.
+        chunked: The request does not say how long its body is.
+        spool: The adapter's option of that name.
         receives: How long receive() takes.
         sends: How long send() takes.
         buffer: The adapter's limit of that name.
@@ -174,6 +176,8 @@ class RandomApp(_Brief):
     method: str = "GET"
     version: str = "1.1"
     body: tuple[int, ...] = ()
+    chunked: bool = False
+    spool: bool = True
     receives: Pace = "at once"
     sends: Pace = "at once"
     buffer: int = 65536
@@ -474,6 +478,8 @@ def random_apps(draw: st.DrawFn) -> RandomApp:
             method=method,
             version=draw(st.sampled_from(["1.1", "1.1", "1.0", "2"])),
             body=tuple(draw(_BODIES)) if method == "POST" else (),
+            chunked=method == "POST" and draw(st.booleans()),
+            spool=draw(st.booleans()),
             receives=draw(_PACES),
             sends=draw(_PACES),
             buffer=draw(st.sampled_from([65536, 65536, 8])),

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.drivers import (
+    CHUNKED,
     Gate,
     HttpServer,
     MakeOptions,
@@ -69,7 +70,8 @@ class PacedServer(HttpServer):
 
     def __init__(self, app: RandomApp) -> None:
         body = request_body(app)
-        headers = [length(sum(map(len, body)))] if app.method == "POST" else []
+        size = length(sum(map(len, body)))
+        headers = [CHUNKED if app.chunked else size] if app.method == "POST" else []
         super().__init__(
             *pieces(*body or [b""]),
             method=app.method,
@@ -124,21 +126,22 @@ class Stage:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
-        self._adapters: dict[int, WsgiToAsgi] = {}
+        self._adapters: dict[tuple[int, bool], WsgiToAsgi] = {}
         self._performance: Performance
         self._runner = asyncio.Runner()
         self._failures: dict[RandomApp, str] = {}
         self._failed_at = 0.0
 
-    def adapter(self, buffer: int) -> WsgiToAsgi:
-        if buffer not in self._adapters:
-            limits = Limits(buffer=buffer)
-            self._adapters[buffer] = WsgiToAsgi(
+    def adapter(self, app: RandomApp) -> WsgiToAsgi:
+        key = app.buffer, app.spool
+        if key not in self._adapters:
+            self._adapters[key] = WsgiToAsgi(
                 lambda *arguments: self._performance(*arguments),
-                limits=limits,
+                limits=Limits(buffer=app.buffer),
+                spool=app.spool,
                 **self._options,
             )
-        return self._adapters[buffer]
+        return self._adapters[key]
 
     def close(self) -> None:
         self._runner.close()
@@ -171,7 +174,7 @@ class Stage:
         error: BaseException | None = None
         try:
             async with asyncio.timeout(SHRINKING_HANG_S if self._failures else HANG_S):
-                await server.run(self.adapter(app.buffer))
+                await server.run(self.adapter(app))
         except TimeoutError:
             return f"it hangs; sent so far: {server.messages!r:.500}"
         except Exception as caught:
