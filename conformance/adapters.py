@@ -24,6 +24,8 @@ __all__ = [
 SERIAL = "one request at a time"
 TWO_THREADS = "at most two requests at a time"
 BODY_LIMIT = "request bodies of at most 1,000 bytes"
+# An adapter that nobody has told how to do this does so unasked, or not at all.
+STREAMED_BODIES = "request bodies of unknown length as they come"
 
 Options = Mapping[str, Callable[[], Mapping[str, Any]]]
 
@@ -82,6 +84,7 @@ OURS = Adapter(
         SERIAL: lambda: {"threads": 1},
         TWO_THREADS: lambda: {"threads": 2},
         BODY_LIMIT: _our_body_limit,
+        STREAMED_BODIES: lambda: {"spool": False},
     },
 )
 

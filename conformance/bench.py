@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from conformance.adapters import STREAMED_BODIES
 from conformance.checking import NotOffered, fail
-from conformance.exchanges import HttpExchange
+from conformance.exchanges import STREAMED, HttpExchange
 from conformance.loops import ASYNCIO, LoopThread
 from conformance.server import AsgiApp, Exchange
 from conformance.timing import EXCHANGE_S
@@ -123,17 +124,32 @@ class Bench:
             raise NotOffered(f"no constructor argument is known for: {capability}")
         return Served(self, self._make_adapter(app, **self._options[capability]()))
 
+    def serve_streaming(self, app: WSGIApplication) -> Served:
+        """Make an adapter that streams bodies of unknown length, if it can be told."""
+        known = STREAMED_BODIES in self._options
+        return self.serve(app, STREAMED_BODIES if known else None)
+
     def request(
         self, app: WSGIApplication, exchange: HttpExchange | None = None, **options: Any
     ) -> HttpExchange:
         """Have a new adapter serve one request; see `Served.request`."""
-        return self.serve(app).request(exchange, **options)
+        return self._serve_for(app, exchange, options).request(exchange, **options)
 
     def attempt(
         self, app: WSGIApplication, exchange: HttpExchange | None = None, **options: Any
     ) -> HttpExchange:
         """Have a new adapter serve one request; see `Served.attempt`."""
-        return self.serve(app).attempt(exchange, **options)
+        return self._serve_for(app, exchange, options).attempt(exchange, **options)
+
+    def _serve_for(
+        self,
+        app: WSGIApplication,
+        exchange: HttpExchange | None,
+        options: Mapping[str, Any],
+    ) -> Served:
+        framing = options.get("framing")
+        is_streamed = exchange.is_streamed if exchange else framing == STREAMED
+        return self.serve_streaming(app) if is_streamed else self.serve(app)
 
     def environ(self, **options: Any) -> dict[str, Any]:
         """Give the environ that an application gets for a request."""

@@ -8,6 +8,7 @@ from conformance.judges import HttpJudge, LifespanJudge, WebSocketJudge
 from conformance.server import Exchange, Message, Scope, Script, Step
 
 __all__ = [
+    "Header",
     "HttpExchange",
     "LifespanExchange",
     "WebSocketExchange",
@@ -18,8 +19,9 @@ __all__ = [
 
 Header = tuple[bytes, bytes]
 
-# How a request says that it has a body.
-LENGTH, CHUNKED, SILENT = "content-length", "chunked", "silent"
+# How a request says that it has a body. The last is chunked too, for an adapter that
+# receives no such body whole.
+LENGTH, CHUNKED, SILENT, STREAMED = "content-length", "chunked", "silent", "streamed"
 
 
 def http_scope(**changes: Any) -> Scope:
@@ -84,6 +86,9 @@ class HttpExchange(Exchange):
         tells_end: See `Exchange`.
         coroutines: See `Exchange`.
         scope: Changes to `http_scope`.
+
+    Attributes:
+        is_streamed: The adapter must not receive the body whole.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class HttpExchange(Exchange):
         coroutines: bool = True,
         **scope: Any,
     ) -> None:
+        self.is_streamed = framing == STREAMED
         if body is not None:
             script = [body] if isinstance(body, bytes) else list(body)
             scope = _announced(scope, script, framing)
@@ -179,6 +185,7 @@ def _announced(scope: dict[str, Any], script: Script, framing: str) -> dict[str,
         CHUNKED: [(b"transfer-encoding", b"chunked")],
         SILENT: [],
     }
+    announcements[STREAMED] = announcements[CHUNKED]
     headers = [*scope.get("headers", ()), *announcements[framing]]
     return {"method": "POST", **scope, "headers": headers}
 

@@ -377,6 +377,36 @@ def test_write_beyond_the_declared_length_sends_nothing_beyond_it(
     caplog.clear()
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "headers"),
+    [
+        pytest.param("GET", "200 OK", [("Content-Length", "4")], id="declared length"),
+        pytest.param("HEAD", "200 OK", [], id="HEAD"),
+        pytest.param("GET", "304 Not Modified", [], id="status without body"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [b"", b"more"], ids=["empty", "chunk"])
+def test_iterable_after_write_has_given_all_is_not_exhausted(
+    adapter: MakeAdapter,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    status: str,
+    headers: list[tuple[str, str]],
+    chunk: bytes,
+) -> None:
+    stream = Stream(endless(chunk))
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        start_response(status, headers)(b"0123")
+        return stream
+
+    server = HttpServer(method=method)
+    serve(adapter(app, validate=False), server)
+    assert (stream.taken, stream.closes) == (1, 1)
+    assert server.complete.is_open
+    caplog.clear()
+
+
 def _returning(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
     start(start_response, ("Content-Length", "10"))
     return [b"01234"]

@@ -565,6 +565,8 @@ class HttpExchange:
                 if response.state is ENDED:
                     return
                 crossing.wait_room()
+            elif response.state is ENDED:
+                return  # since write(), and there may be no end of chunks
             else:
                 crossing.check()
         if messages := response.end():

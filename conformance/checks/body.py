@@ -1,7 +1,8 @@
 """The request body, wsgi.input.
 
 A body arrives in pieces of any size, with pauses between them. Each check of a method
-is made twice: with a Content-Length, and with a body that says no length.
+is made with a Content-Length, and with a body that says no length, which the adapter
+may receive whole, or is told to stream if that can be told.
 """
 
 import io
@@ -10,16 +11,18 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from conformance.adapters import BODY_LIMIT
 from conformance.apps import begin, hello, reading
-from conformance.bench import Bench
+from conformance.bench import Bench, Served
 from conformance.checking import check, expect, expect_equal, fail
 from conformance.exchanges import (
     CHUNKED,
     LENGTH,
     SILENT,
+    STREAMED,
+    Header,
     HttpExchange,
     disconnect,
     request_part,
@@ -29,9 +32,12 @@ from conformance.server import PAUSE, Script, Step
 from conformance.timing import HAPPENS_S, PATIENCE
 
 Input = Any
+Make = Callable[[WSGIApplication], Served]
 
-_FRAMINGS = (LENGTH, CHUNKED)
+_FRAMINGS = (LENGTH, CHUNKED, STREAMED)
 
+# More than adapters have threads, be they for readers of bodies.
+_SLOW_CLIENTS = 200
 # How long an application may take before it decides on an upload.
 _THINKING_S = 0.3 * PATIENCE
 
@@ -66,6 +72,7 @@ def _of(framing: str) -> str:
         LENGTH: "body with Content-Length",
         CHUNKED: "body of unknown length",
         SILENT: "body that no header announces",
+        STREAMED: "body of unknown length, streamed",
     }[framing]
 
 
@@ -90,7 +97,7 @@ def _use_input(
 def read_all(bench: Bench) -> None:
     """read() without an argument gives the whole body."""
     body = b"hello\0\xff"
-    framings = (LENGTH, CHUNKED, SILENT)
+    framings = (LENGTH, CHUNKED, STREAMED, SILENT)
     expect_reads(bench, [body], lambda i: i.read(), body, "read()", framings)
 
 
@@ -347,7 +354,7 @@ def bytes_beyond_the_length(bench: Bench) -> None:
 def body_streams(bench: Bench) -> None:
     """The first bytes of a long upload can be read while others are on their way."""
     large = b"x" * 100_000
-    for framing, first in ((CHUNKED, b"abc"), (LENGTH, large)):
+    for framing, first in ((STREAMED, b"abc"), (LENGTH, large)):
         began = Gate()
         hold = Hold(began)
 
@@ -439,7 +446,7 @@ def disconnect_in_the_body(bench: Bench) -> None:
 @check("ASGI-HTTP-disconnect-03")
 def truncated_body_raises_os_error(bench: Bench) -> None:
     """Reading an upload that broke off raises an OSError, as a lost socket does."""
-    _, results = _broken_off(bench, CHUNKED, lambda i: i.read())
+    _, results = _broken_off(bench, STREAMED, lambda i: i.read())
     for result in results:
         expect(isinstance(result, OSError), f"read() brought {result!r}")
 
@@ -490,7 +497,7 @@ def echo(bench: Bench) -> None:
     echoed = [Gate(), Gate()]
     holds = [Hold(gate) for gate in echoed]
     exchange = HttpExchange(
-        body=[b"a", holds[0], b"b", holds[1], b"c"], framing=CHUNKED
+        body=[b"a", holds[0], b"b", holds[1], b"c"], framing=STREAMED
     )
     for gate, part in zip(echoed, (b"a", b"ab"), strict=True):
         exchange.when(lambda part=part: exchange.body == part).on_open(gate.open)  # type: ignore[misc]  # no default for a lambda's argument in Callable
@@ -506,7 +513,7 @@ def echo(bench: Bench) -> None:
 def reading_ahead_is_bounded(bench: Bench) -> None:
     """An upload that is not read is not received without end."""
     taken: list[int] = []
-    exchange = HttpExchange(body=[b"x" * 16384] * 300, framing=CHUNKED)
+    exchange = HttpExchange(body=[b"x" * 16384] * 300, framing=STREAMED)
 
     def use(environ: WSGIEnvironment) -> None:
         environ["wsgi.input"].read(10)
@@ -533,15 +540,18 @@ def memory_stays_flat(bench: Bench) -> None:
         read.append(total)
 
     # One object over and over, so that what is measured is the adapter's.
-    exchange = HttpExchange(body=[b"x" * block] * (size // block), framing=CHUNKED)
-    tracemalloc.start()
-    try:
-        bench.request(reading(use), exchange)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    expect_equal(read, [size], "the bytes read")
-    expect(peak < 4 * 1024 * 1024, f"{peak / 1048576:.0f} MiB were in use for 32 MiB")
+    pieces = [b"x" * block] * (size // block)
+    for framing in (CHUNKED, STREAMED):
+        tracemalloc.start()
+        try:
+            bench.request(reading(use), body=pieces, framing=framing)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        expect_equal(read, [size], "the bytes that were read")
+        read.clear()
+        used = f"{peak / 1048576:.0f} MiB were in use for 32 MiB ({_of(framing)})"
+        expect(peak < 4 * 1024 * 1024, used)
 
 
 @check("PRACTICE-input-04")
@@ -579,7 +589,7 @@ def unknown_message(bench: Bench) -> None:
             results.append(error)
 
     body: Script = [b"ab", {"type": "http.bogus"}, b"cd"]
-    exchange = bench.attempt(reading(use), body=body, framing=CHUNKED)
+    exchange = bench.attempt(reading(use), body=body, framing=STREAMED)
     told = isinstance(results[0], Exception) if results else exchange.failed
     expect(told, f"read() gave {results}, and there was {exchange.outcome()}")
 
@@ -645,7 +655,7 @@ def whole_body_and_disconnect(bench: Bench) -> None:
     results: list[object] = []
     called = Gate()
     body: Script = [b"ab", b"cd", called, disconnect()]
-    exchange = HttpExchange(body=body, framing=CHUNKED)
+    exchange = HttpExchange(body=body, framing=STREAMED)
 
     def use(environ: WSGIEnvironment) -> None:
         called.open()
@@ -675,7 +685,7 @@ def read_in_another_thread(bench: Bench) -> None:
         thread.start()
         thread.join(HAPPENS_S)
 
-    bench.attempt(reading(use), body=[b"ab", PAUSE, b"cd"], framing=CHUNKED)
+    bench.attempt(reading(use), body=[b"ab", PAUSE, b"cd"], framing=STREAMED)
     expect_equal(results, [b"abcd"], "what the thread read")
 
 
@@ -688,7 +698,7 @@ def input_is_a_file(bench: Bench) -> None:
         lambda i: list(io.TextIOWrapper(i, "utf-8")),
         ["zwölf\n", "drei"],
         "list(io.TextIOWrapper(wsgi.input))",
-        (LENGTH, CHUNKED, SILENT),
+        (LENGTH, CHUNKED, STREAMED, SILENT),
     )
 
 
@@ -701,7 +711,7 @@ def limit_of_bodies(bench: Bench) -> None:
         called.append(environ["wsgi.input"].read())
         return hello(environ, start_response)
 
-    for framing in _FRAMINGS:
+    for framing in (LENGTH, CHUNKED):
         served = bench.serve(app, BODY_LIMIT)
         exchange = served.attempt(body=b"x" * 1000, framing=framing)
         what = f"a body at the limit ({framing}) brought {exchange.outcome()}"
@@ -712,6 +722,63 @@ def limit_of_bodies(bench: Bench) -> None:
         expect(not called, "the application was given a body that is too long")
 
 
+@check("PRACTICE-length-02")
+def body_of_unknown_length(bench: Bench) -> None:
+    """A body of unknown length reaches an application that reads CONTENT_LENGTH."""
+    body = b"hello " * 20_000
+    half = len(body) // 2
+    pieces: Script = [body[:half], PAUSE, body[half:], PAUSE, b""]
+    for framing, version in ((CHUNKED, "1.1"), (SILENT, "2")):
+        seen: list[tuple[object, bytes]] = []
+
+        def use(
+            environ: WSGIEnvironment, seen: list[tuple[object, bytes]] = seen
+        ) -> None:
+            size = int(environ.get("CONTENT_LENGTH") or 0)
+            coding = environ.get("HTTP_TRANSFER_ENCODING")
+            seen.append((coding, environ["wsgi.input"].read(size)))
+
+        bench.request(reading(use), body=pieces, framing=framing, http_version=version)
+        coding, read = seen[0]
+        where = f"HTTP/{version}, {_of(framing)}"
+        expect_equal(read, body, f"what was read of CONTENT_LENGTH bytes ({where})")
+        # Else some undo a coding that the server has undone.
+        expect_equal(coding, None, f"HTTP_TRANSFER_ENCODING ({where})")
+
+
+@check("PRACTICE-streaming-07")
+def slow_uploads_leave_threads(bench: Bench) -> None:
+    """Clients that begin a long upload and do not go on keep nobody else waiting."""
+    begun: list[Step] = [request_part(b"x", more=True), Gate()]
+    length = (b"content-length", b"70000")
+    chunked = (b"transfer-encoding", b"chunked")
+    kinds: dict[str, tuple[list[Step], list[Header], Make]] = {
+        "70,000 bytes, of which 1 came": (begun, [length], bench.serve),
+        "unknown length": (begun, [chunked], bench.serve),
+        "unknown length, streamed": (begun, [chunked], bench.serve_streaming),
+        "a body after 100 Continue": (
+            [Gate()],
+            [length, (b"expect", b"100-continue")],
+            bench.serve,
+        ),
+    }
+    for kind, (steps, headers, serve) in kinds.items():
+        served = serve(reading(lambda environ: environ["wsgi.input"].read()))
+        slow = [
+            served.start(HttpExchange(steps=steps, method="POST", headers=headers))
+            for _ in range(_SLOW_CLIENTS)
+        ]
+        bench.settle()
+        quick = served.start(HttpExchange())
+        answered = quick.returned.wait(HAPPENS_S)
+        for exchange in slow:
+            exchange.left.open()
+        late = f"with {_SLOW_CLIENTS} uploads of {kind}, a GET was not answered in 1 s"
+        expect(answered, late)
+        for exchange in slow:
+            served.finish(exchange)
+
+
 @check("PRACTICE-streaming-05")
 def slow_senders_hold_no_thread(bench: Bench) -> None:
     """Clients that announce a body and do not send it keep nobody else waiting."""
@@ -720,7 +787,7 @@ def slow_senders_hold_no_thread(bench: Bench) -> None:
         HttpExchange(
             steps=[Gate()], method="POST", headers=[(b"content-length", b"100")]
         )
-        for _ in range(60)
+        for _ in range(_SLOW_CLIENTS)
     ]
     for exchange in silent:
         served.start(exchange)
@@ -729,4 +796,7 @@ def slow_senders_hold_no_thread(bench: Bench) -> None:
     answered = quick.returned.wait(HAPPENS_S)
     for exchange in silent:
         exchange.left.open()
-    expect(answered, "with 60 slow uploads, a GET was not answered within 1 s")
+    expect(
+        answered,
+        f"with {_SLOW_CLIENTS} slow uploads, a GET was not answered within 1 s",
+    )

@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from conformance.apps import Body, answering, begin, hello, raising, reading
 from conformance.bench import Bench
 from conformance.checking import check, expect, expect_equal
-from conformance.exchanges import CHUNKED, HttpExchange, request_part
+from conformance.exchanges import STREAMED, HttpExchange, request_part
 
 Chunks = Iterable[bytes]
 
@@ -128,6 +128,18 @@ def stop_iteration(bench: Bench) -> None:
     expect(exchange.failed, f"there was {exchange.outcome()}")
 
 
+@check("PRACTICE-errors-03")
+def error_that_is_its_own_cause(bench: Bench) -> None:
+    """An error that is its own cause, or its cause's, is an error and hangs nothing."""
+    itself, first, second = (Planned(name) for name in ("itself", "first", "second"))
+    itself.__cause__ = itself
+    first.__cause__, second.__cause__ = second, first
+    for error in (itself, first):
+        exchange = bench.attempt(raising(error))
+        expect(exchange.failed, f"for {error!r} there was {exchange.outcome()}")
+        expect(bench.loop.turn(), f"after {error!r} the event loop stood still")
+
+
 @check("PRACTICE-errors-02")
 def system_exit(bench: Bench) -> None:
     """sys.exit() in the application ends its request and not the server."""
@@ -226,7 +238,7 @@ def errors_make_no_noise(bench: Bench) -> None:
     gone.fail_sends(2, OSError("the client has left"))
     with _noise(bench) as heard:
         bench.attempt(raising(Planned()))
-        bench.attempt(raising_late(Planned()), body=b"hello", framing=CHUNKED)
+        bench.attempt(raising_late(Planned()), body=b"hello", framing=STREAMED)
         bench.attempt(answering(iter([b"a"] * 10)), gone)
         bench.exchanges[-1].error = None
     expect(not heard, f"Python said: {heard[0] if heard else ''}")

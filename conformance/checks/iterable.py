@@ -362,6 +362,26 @@ def iteration_stops_at_the_length(bench: Bench) -> None:
     expect(body.taken <= 2, f"{body.taken} chunks were taken, the first 2 were enough")
 
 
+@check("PEP3333-length-04")
+def iteration_stops_after_write(bench: Bench) -> None:
+    """Once write() has given Content-Length bytes, the iterable is not exhausted."""
+    body = Body(endless())
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        begin_writing(start_response, ("content-length", "5"))(b"01234")
+        return body
+
+    served = bench.serve(app)
+    exchange = served.start(HttpExchange())
+    ended = exchange.returned.wait()
+    exchange.left.open()
+    if isinstance(exchange.error, NoWrite):
+        return  # there is a check for that
+    expect(ended, f"{body.taken} chunks were taken after all had been written")
+    expect_equal(exchange.body, b"01234", "the body")
+    expect(body.taken <= 1, f"{body.taken} chunks were taken after all was written")
+
+
 @check("PEP3333-length-05")
 def write_beyond_the_length(bench: Bench) -> None:
     """write() beyond Content-Length sends nothing beyond it."""
@@ -396,6 +416,26 @@ def length_of_zero(bench: Bench) -> None:
     """With a Content-Length of 0 no body is sent."""
     exchange = bench.attempt(answering([b"x"], ("content-length", "0")))
     expect_equal(exchange.body, b"", "the body")
+
+
+@check("PRACTICE-sendfile-01")
+def file_that_the_proxy_sends(bench: Bench) -> None:
+    """A response that leaves its file to the proxy has a length and no body."""
+    bodies: dict[str, Callable[[], Chunks]] = {
+        "an empty list": list,
+        "an empty chunk": lambda: [b""],
+        "an empty iterator": lambda: iter([]),
+    }
+    for header in ("x-sendfile", "x-accel-redirect", "x-lighttpd-send-file"):
+        for what, make in bodies.items():
+            app = answering(make(), (header, "/files/1"), ("content-length", "1000"))
+            exchange = bench.attempt(app)
+            said = f"with {header} and {what} there was {exchange.outcome()}"
+            expect(exchange.complete and exchange.status == 200, said)
+            expect_equal(exchange.header(header.encode()), b"/files/1", header)
+            # A server would wait for them, or call their absence a fault.
+            length = exchange.header(b"content-length")
+            expect(length in (None, b"0"), f"Content-Length {length!r} of no body")
 
 
 # Responses without a body.

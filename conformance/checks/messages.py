@@ -17,7 +17,7 @@ from conformance.checks.iterable import (
     wrapping,
 )
 from conformance.exchanges import (
-    CHUNKED,
+    STREAMED,
     HttpExchange,
     LifespanExchange,
 )
@@ -46,7 +46,7 @@ def mixed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[b
 def messages_are_well_formed(bench: Bench) -> None:
     """In a mixed exchange, every message is well-formed and in its place."""
     body: Script = [b"ab", PAUSE, b"", PAUSE, b"cd", PAUSE, b"ef"]
-    exchange = bench.request(mixed, body=body, framing=CHUNKED)
+    exchange = bench.request(mixed, body=body, framing=STREAMED)
     expect_equal(exchange.body, b"abcdefend", "the response")
 
 
@@ -61,7 +61,7 @@ def returns_after_the_response(bench: Bench) -> None:
 def no_task_is_left(bench: Bench) -> None:
     """The adapter leaves no task behind when it returns."""
     for app in (hello, mixed):
-        exchange = bench.request(app, body=[b"ab", PAUSE, b"cdef"], framing=CHUNKED)
+        exchange = bench.request(app, body=[b"ab", PAUSE, b"cdef"], framing=STREAMED)
         tasks = bench.strays(exchange)
         expect(not tasks, f"left behind: {', '.join(tasks)}")
 
@@ -218,8 +218,8 @@ def cancelled_while_reading(bench: Bench) -> None:
         finally:
             freed.open()
 
-    exchange = HttpExchange(body=[b"abc", Gate(), b"d"], framing=CHUNKED)
-    served = bench.serve(reading(use))
+    exchange = HttpExchange(body=[b"abc", Gate(), b"d"], framing=STREAMED)
+    served = bench.serve_streaming(reading(use))
     served.start(exchange)
     began = reading_now.wait()
     bench.settle()
@@ -300,6 +300,23 @@ def lifespan_is_answered(bench: Bench) -> None:
     if exchange.error is not None:
         fail(f"the adapter raised {exchange.error!r}")
     expect_equal(exchange.answers, wanted, "the list of answers")
+
+
+@check("PRACTICE-lifespan-01")
+def one_of_two_lifespans_ends(bench: Bench) -> None:
+    """Of two servers on one loop one stops, and the other is served on."""
+    served, first = lifespan(bench)
+    second = served.start(LifespanExchange())
+    second.sent(1).wait()
+    wanted = ["lifespan.startup.complete"]
+    expect_equal(second.answers, wanted, "the answer at the second start")
+    for state in ("both servers run", "one of them has stopped"):
+        exchange = served.request()
+        expect_equal(exchange.status, 200, f"the status while {state}")
+        first.stopping.open()
+        served.finish(first)
+    second.stopping.open()
+    served.finish(second)
 
 
 # Within this, an adapter that does not wait for requests has acknowledged a shutdown.
@@ -700,7 +717,7 @@ def trailers_that_must_be_headers(bench: Bench) -> None:
 def awaited_on_the_loop(bench: Bench) -> None:
     """receive() and send() are awaited on the loop and in the thread of the call."""
     body: Script = [b"ab", PAUSE, b"cd", PAUSE, b"ef"]
-    exchange = bench.request(mixed, body=body, framing=CHUNKED)
+    exchange = bench.request(mixed, body=body, framing=STREAMED)
     count = len(exchange.awaited_on)
     expect_equal(count, 1, "the count of threads and loops that awaited them")
 
@@ -709,7 +726,7 @@ def awaited_on_the_loop(bench: Bench) -> None:
 def one_receive_at_a_time(bench: Bench) -> None:
     """receive() is not called while another call of it is awaited."""
     body: Script = [PAUSE, b"ab", PAUSE, b"cd", PAUSE, b"ef"]
-    exchange = HttpExchange(body=body, framing=CHUNKED)
+    exchange = HttpExchange(body=body, framing=STREAMED)
     bench.request(mixed, exchange)
     expect(exchange.receives > 0, "receive() was not called at all")
 
@@ -733,7 +750,7 @@ def one_send_at_a_time(bench: Bench) -> None:
 def any_awaitable(bench: Bench) -> None:
     """receive() and send() may return awaitables that are no coroutines."""
     body: Script = [b"ab", PAUSE, b"cd", PAUSE, b"ef"]
-    exchange = bench.request(mixed, body=body, framing=CHUNKED, coroutines=False)
+    exchange = bench.request(mixed, body=body, framing=STREAMED, coroutines=False)
     expect_equal(exchange.body, b"abcdefend", "the response")
 
 
@@ -747,10 +764,10 @@ def many_requests_at_once(bench: Bench) -> None:
         yield body[:1]
         yield body[1:]
 
-    served = bench.serve(app)
+    served = bench.serve_streaming(app)
     exchanges = [
         HttpExchange(
-            path=f"/{number}", body=[b"body ", PAUSE, b"%d" % number], framing=CHUNKED
+            path=f"/{number}", body=[b"body ", PAUSE, b"%d" % number], framing=STREAMED
         )
         for number in range(25)
     ]

@@ -6,8 +6,9 @@ the first write().
 
 import gc
 import sys
+import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -15,6 +16,7 @@ from conformance.apps import TEXT, NoWrite, answering, begin, begin_writing
 from conformance.bench import Bench
 from conformance.checking import NotOffered, check, expect, expect_equal, fail
 from conformance.exchanges import HttpExchange
+from conformance.timing import PATIENCE
 
 Chunks = Iterable[bytes]
 
@@ -424,6 +426,54 @@ def write_is_sent_at_once(bench: Bench) -> None:
     expect(seen == [True], "it was not sent while the application ran on")
 
 
+# What an adapter takes from what ends a response to its end, if it does so at once and
+# not at the next turn of a clock of its own.
+_AT_ONCE_S = 0.08 * PATIENCE
+_ATTEMPTS = 3
+
+
+@check("PEP3333-write-04")
+def response_ends_at_once_after_write(bench: Bench) -> None:
+    """What is returned after write() ends the response at once, a list or tuple too."""
+    results: dict[str, Callable[[], Chunks]] = {
+        "an empty list": list,
+        "a list of one chunk": lambda: [b" and more"],
+        "an empty tuple": tuple,
+        "a tuple of two chunks": lambda: (b" and", b" more"),
+        "an empty iterator": lambda: iter([]),
+    }
+    for what, make in results.items():
+        latest = min(_time_after_write(bench, make, what) for _ in range(_ATTEMPTS))
+        late = f"the end came {latest * 1000:.0f} ms after {what} had been returned"
+        expect(latest < _AT_ONCE_S, late)
+
+
+def _time_after_write(bench: Bench, make: Callable[[], Chunks], what: str) -> float:
+    """Have a page written and something returned, and give how long the end takes."""
+    exchange = HttpExchange()
+    written = exchange.when(lambda: exchange.body == b"page")
+    times: list[float] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
+        write = begin_writing(start_response)
+        write(b"page")
+        written.wait()
+        bench.settle()  # so that whoever sends sleeps
+        times.append(time.monotonic())
+        return make()
+
+    exchange.completed.on_open(lambda: times.append(time.monotonic()))
+    served = bench.serve(app)
+    served.start(exchange)
+    if not exchange.returned.wait():
+        fail(f"no end of the response within 1 s of write() and {what}")
+    expect(not isinstance(exchange.error, NoWrite), str(exchange.error))
+    expect(exchange.complete, f"for {what} there was {exchange.outcome()}")
+    wanted = b"page" + b"".join(make())
+    expect_equal(exchange.body, wanted, f"the body with {what}")
+    return times[1] - times[0]
+
+
 @check("PEP3333-write-03")
 def write_takes_bytes_only(bench: Bench) -> None:
     """write() refuses what is not bytes."""
@@ -473,6 +523,17 @@ def nothing_is_sent_by_the_call(bench: Bench) -> None:
 
     bench.request(app, exchange)
     expect(sent == [0], f"when it returned, {exchange.messages[:1]} had been sent")
+
+
+@check("RFC9110-status-01")
+def status_beyond_http(bench: Bench) -> None:
+    """A status that HTTP does not have is not sent."""
+    for status in ("600 Beyond", "999 Denied"):
+        error, exchange = refusal(bench, status, [TEXT])
+        if exchange.violations:
+            fail(exchange.violations[0])
+        told = error is not None or exchange.failed
+        expect(told, f"with the status {status!r} there was {exchange.outcome()}")
 
 
 @check("PEP3333-iterable-01")

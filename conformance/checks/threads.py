@@ -22,17 +22,19 @@ from conformance.bench import Bench, Served
 from conformance.checking import NotOffered, check, expect, expect_equal, fail
 from conformance.checks.messages import lifespan
 from conformance.exchanges import (
-    CHUNKED,
+    STREAMED,
     HttpExchange,
     LifespanExchange,
     http_scope,
 )
 from conformance.gate import Gate, Hold, come_to_rest
 from conformance.server import Exchange, Message
-from conformance.timing import EXCHANGE_S, HAPPENS_S
+from conformance.timing import EXCHANGE_S, HAPPENS_S, PATIENCE
 
 Chunks = Iterable[bytes]
 
+# Within this, an adapter that listens for the client's leaving has heard of it.
+_NOTICING_S = 0.4 * PATIENCE
 # Turns of the loop that show it is not blocked.
 _TURNS = 20
 
@@ -214,6 +216,31 @@ def decimal_context_of_the_next_request(bench: Bench) -> None:
             served.request()
         seen.append(decimal.getcontext().prec)
     expect(3 not in seen, f"digits found by five requests and the caller: {seen}")
+
+
+@check("PRACTICE-context-07")
+def decimal_context_of_one_request(bench: Bench) -> None:
+    """Each request calculates in a decimal context of its own, a copy of the loop's."""
+    coarse, over = Gate(), Gate()
+    seen: dict[str, int] = {}
+
+    def use(environ: WSGIEnvironment) -> None:
+        context = decimal.getcontext()
+        seen[environ["PATH_INFO"]] = context.prec
+        if environ["PATH_INFO"] == "/coarse":
+            context.prec = 3
+            coarse.open()
+            over.wait()
+
+    served = bench.serve(reading(use))
+    with decimal.localcontext(decimal.Context(prec=17)):
+        first = served.start(HttpExchange(path="/coarse"))
+        coarse.wait()
+        served.attempt(path="/beside")
+    over.open()
+    served.finish(first)
+    expect_equal(seen.get("/coarse"), 17, "the precision that the caller has set")
+    expect_equal(seen.get("/beside"), 17, "the precision beside a request with 3")
 
 
 # Threads.
@@ -432,6 +459,34 @@ def thread_sensitive_code(bench: Bench) -> None:
     expect_equal(len(set(threads)), 1, "the count of threads that were used")
 
 
+@check("PRACTICE-asgiref-03")
+def begun_work_of_a_post(bench: Bench) -> None:
+    """A coroutine that a POST waits for is not cancelled when the client leaves."""
+    sync = _asgiref()
+    begun, may_end = Gate(), Gate()
+    results: list[str] = []
+
+    async def work() -> None:
+        loop, ending = asyncio.get_running_loop(), asyncio.Event()
+        may_end.on_open(lambda: loop.call_soon_threadsafe(ending.set))
+        begun.open()
+        try:
+            await ending.wait()
+        except asyncio.CancelledError:
+            results.append("cancelled")
+            raise
+        results.append("done")
+
+    served = bench.serve(reading(lambda environ: sync.async_to_sync(work)()))
+    exchange = served.start(HttpExchange(body=b"an order"))
+    expect(begun.wait(), f"the application was not called: {exchange.progress()}")
+    exchange.left.open()
+    Gate().wait(_NOTICING_S)
+    may_end.open()
+    served.finish(exchange)
+    expect_equal(results, ["done"], "what became of the work")
+
+
 # Many requests.
 
 
@@ -470,11 +525,11 @@ def many_streams_both_ways(bench: Bench) -> None:
 
     def conversation() -> HttpExchange:
         gate = Gate()
-        exchange = HttpExchange(body=[b"a", Hold(gate), b"b"], framing=CHUNKED)
+        exchange = HttpExchange(body=[b"a", Hold(gate), b"b"], framing=STREAMED)
         exchange.when(lambda: exchange.body == b"a").on_open(gate.open)
         return exchange
 
-    served = bench.serve(app)
+    served = bench.serve_streaming(app)
     exchanges = [served.start(conversation()) for _ in range(60)]
     _finish_all(served, exchanges, EXCHANGE_S * 4)
     wrong = [exchange for exchange in exchanges if exchange.body != b"ab"]
