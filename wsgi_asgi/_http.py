@@ -439,7 +439,9 @@ class HttpExchange:
         response = self._response
         status, headers = CLIENT_CLOSED_REQUEST, []
         if response.state is READY and not crossing.cancels:
-            status, headers = response.status, response.headers
+            status = response.status
+            # No body goes with them, so they cannot announce its length.
+            headers = [one for one in response.headers if one[0] != b"content-length"]
         messages: list[Message] = [
             {"type": "http.response.start", "status": status, "headers": headers},
             body_message(b"", more=False),
