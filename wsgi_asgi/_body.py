@@ -277,10 +277,15 @@ class RequestBody:
             RequestRefused: The body is longer than permitted, or there is no room.
         """
         try:
-            return await (self._receive_spool if self._spool else self._receive_some)()
+            is_here = await (
+                self._receive_spool if self._spool else self._receive_some
+            )()
         except BaseException:
             self.discard()
             raise
+        if not is_here:
+            self.discard()
+        return is_here
 
     async def _receive_some(self) -> bool:
         """Receive a short body whole, of any other what comes in one message."""
@@ -312,7 +317,6 @@ class RequestBody:
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.discard()
                 return False
             data = self._checked(message)
             if length is not None:
