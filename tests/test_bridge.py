@@ -1,13 +1,14 @@
 """The bridge where the adapter cannot reach it: moments, and loops that are lost."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.drivers import Gate, LoopFactory, on_each_loop, run
-from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Crossing
+from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Budget, Crossing
 from wsgi_asgi._mailbox import Inlet, Mailbox
 from wsgi_asgi._pool import ThreadPool
 
@@ -16,7 +17,7 @@ ITEMS = 400
 
 @pytest.fixture
 def bridge() -> Iterator[Bridge]:
-    pool = ThreadPool(threads=4)
+    pool = ThreadPool(threads=4, streams=4)
     yield Bridge(pool)
     pool.shutdown()
 
@@ -241,3 +242,145 @@ def test_mailbox_without_an_item_gives_up_in_time(bridge: Bridge) -> None:
         assert mailbox.fetch(0) == "late"
 
     run(main())
+
+
+# Windows.
+
+
+def test_window_that_is_kept_does_not_grow(bridge: Bridge) -> None:
+    size = 65536
+    batches: list[int] = []
+
+    async def main() -> None:
+        def work() -> None:
+            for _ in range(50):
+                crossing.push(b"block", size)
+
+        crossing = Crossing(bridge, bridge.port(), work, buffer=size)
+        crossing.keeps_window = True
+        crossing.start()
+        while not crossing.ended:
+            await crossing.wait()
+            while not (crossing._stalled or crossing.ended):  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+            batches.append(len(crossing.take()))
+            crossing.taken(batches[-1] * size)
+        crossing.leave()
+
+    run(main())
+    assert max(batches) == 2
+
+
+def test_budget_gives_a_quarter_at_a_time_and_never_more_than_it_has(
+    bridge: Bridge,
+) -> None:
+    async def main() -> None:
+        port = bridge.port()
+        budget = Budget(1000)
+        crossings = [Crossing(bridge, port, _nothing, buffer=0) for _ in range(20)]
+        for crossing in crossings:
+            window = budget.widen(crossing, 100, 10_000)
+            assert window == 100 + crossing.granted
+            assert budget._left >= 0
+        grants = [crossing.granted for crossing in crossings]
+        assert grants[:3] == [250, 187, 140]
+        assert grants == sorted(grants, reverse=True)
+        assert grants[-1] <= 1
+        assert sum(grants) + budget._left == 1000
+        assert budget.widen(crossings[0], 10_000, 10_000) == 10_000
+        for crossing in [*crossings, *crossings]:  # once is as good as twice
+            budget.settle(crossing)
+        assert budget._left == 1000
+
+    run(main())
+
+
+def test_budget_of_many_threads_is_all_given_back(bridge: Bridge) -> None:
+    budget = bridge.windows
+    before = budget._left
+    everybody = threading.Barrier(4)
+
+    async def main() -> None:
+        crossings = [
+            Crossing(bridge, bridge.port(), _nothing, buffer=0) for _ in range(200)
+        ]
+
+        def widen() -> None:
+            everybody.wait()
+            for crossing in crossings:
+                budget.widen(crossing, 10, 10_000_000)
+                assert budget._left >= 0
+
+        def end() -> None:
+            everybody.wait()
+            for crossing in crossings:
+                crossing.leave()
+
+        async with asyncio.TaskGroup() as tasks:
+            for work in (widen, widen, widen, end):
+                tasks.create_task(asyncio.to_thread(work))
+
+    run(main())
+    assert budget._left == before
+
+
+def test_window_granted_as_its_crossing_ends_is_given_back(bridge: Bridge) -> None:
+    before = bridge.windows._left
+
+    async def main() -> None:
+        crossing = Crossing(bridge, bridge.port(), _nothing, buffer=0)
+        crossing.leave()
+        assert crossing.widen(10, 1000) == 40
+        assert crossing.granted == 0
+
+    run(main())
+    assert bridge.windows._left == before
+
+
+# Threads that wait beside the others.
+
+
+def test_thread_steps_out_of_its_own_crossing_only(bridge: Bridge) -> None:
+    stepped: dict[str, bool] = {}
+    pool = bridge.pool
+    assert pool
+
+    async def main() -> None:
+        def work() -> None:
+            other = threading.Thread(
+                target=lambda: stepped.update(other=crossing.step_out())
+            )
+            other.start()
+            other.join()
+            awake = pool._awake
+            stepped["own"] = crossing.step_out()
+            assert pool._awake == awake - 1
+            crossing.step_in()
+            assert pool._awake == awake
+
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        crossing.start()
+        await crossing.wait()
+        crossing.leave()
+        assert crossing.error is None
+        assert not crossing.step_out()
+
+    run(main())
+    assert stepped == {"other": False, "own": True}
+
+
+def test_thread_that_streams_does_not_step_out(bridge: Bridge) -> None:
+    stepped: list[bool] = []
+
+    async def main() -> None:
+        def work() -> None:
+            crossing.begin_stream()
+            stepped.append(crossing.step_out())
+
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        crossing.start()
+        await crossing.wait()
+        crossing.leave()
+
+    run(main())
+    assert stepped == [False]

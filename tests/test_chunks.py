@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsgi_asgi._chunks import JOINED_BYTES, SMALL_BYTES, join_chunks, join_list
+from wsgi_asgi._chunks import (
+    JOINED_BYTES,
+    SMALL_BYTES,
+    join_chunks,
+    join_list,
+    split_chunks,
+)
 
 SMALL, LARGE = SMALL_BYTES, SMALL_BYTES + 1
 JOINED = JOINED_BYTES
@@ -100,3 +106,34 @@ def test_join_list_of_any_sizes_keeps_all_bytes_within_the_bound(
     large = {id(chunk) for chunk in chunks if len(chunk) > SMALL}
     for one, other in pairwise(joined):
         assert {id(one), id(other)} & large or len(one) + len(other) > JOINED
+
+
+# What a server gets in small pieces.
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        pytest.param([0, 1, 9, 10], [0, 1, 9, 10], id="none is long"),
+        pytest.param([11], [10, 1], id="a byte too long"),
+        pytest.param([5, 30, 25, 1], [5, 10, 10, 10, 10, 10, 5, 1], id="some are"),
+    ],
+)
+@pytest.mark.parametrize("more", [False, True], ids=["last", "more"])
+def test_split_chunks_keeps_the_bytes_and_what_comes_last(
+    sizes: list[int], expected: list[int], more: bool
+) -> None:
+    bodies = [bytes([at]) * size for at, size in enumerate(sizes)]
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    *others, last = ({"type": "http.response.body", "body": body} for body in bodies)
+    messages = [start]
+    messages += [{**message, "more_body": True} for message in others]
+    messages += [{**last, "more_body": more}]
+    first, *split = split_chunks(messages, 10)
+    assert first is start
+    assert [len(message["body"]) for message in split] == expected
+    assert b"".join(message["body"] for message in split) == b"".join(bodies)
+    assert [message["more_body"] for message in split] == [
+        *[True] * (len(split) - 1),
+        more,
+    ]

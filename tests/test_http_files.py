@@ -45,12 +45,13 @@ from tests.drivers import (
 from tests.test_files import LONG, ReadOnly, descriptors, needs_pread, needs_proc
 from wsgi_asgi import Limits
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
+from wsgi_asgi._http import SENT_BYTES
 
 pytestmark = needs_pread
 
 SHORT = b"0123456789"
-# The messages of LONG: the start, and its blocks.
-MESSAGES = 1 + -(-len(LONG) // BLOCK_BYTES)
+# The messages of LONG: the start, and its parts.
+MESSAGES = 1 + -(-len(LONG) // SENT_BYTES)
 
 MakeFile = Callable[[Path], Any]
 
@@ -270,7 +271,7 @@ def test_long_file_is_sent_with_no_thread_held(
 
     run(main(), loop_factory)
     sizes = [len(message["body"]) for message in server.messages[1:]]
-    assert sizes[:-1] == [BLOCK_BYTES] * (MESSAGES - 2)
+    assert sizes[:-1] == [SENT_BYTES] * (MESSAGES - 2)
     assert server.body == LONG
     assert server.header(b"content-length") == b"%d" % len(LONG)
     assert len(opener.threads) == 1
@@ -977,7 +978,7 @@ def test_client_leaves_while_it_stalls_file_is_given_up(
             leaves.open()
 
     run(main(), loop_factory)
-    assert server.body == LONG[:BLOCK_BYTES]
+    assert server.body == LONG[:SENT_BYTES]
     assert_left(served)
 
 
@@ -1179,7 +1180,7 @@ def test_shutdown_gives_up_on_a_file(adapter: MakeAdapter, path: Path) -> None:
             go_on.open()
 
     run(main())
-    assert server.body == LONG[:BLOCK_BYTES]
+    assert server.body == LONG[:SENT_BYTES]
     assert_left(served)
 
 

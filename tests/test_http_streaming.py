@@ -5,6 +5,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
@@ -596,3 +597,17 @@ def test_close_that_fails_after_an_error_does_not_hide_it(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "ValueError: in close" in caplog.text
     caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("http_version", "expected"), [("1.1", 65536), ("2", 100_000)], ids=["1.1", "2"]
+)
+def test_long_chunks_go_in_small_messages_to_a_server_that_counts_messages(
+    adapter: MakeAdapter, http_version: str, expected: int
+) -> None:
+    chunks = [bytes([number]) * 100_000 for number in range(5)]
+    extensions: dict[str, Any] = {"http.response.pathsend": {}}
+    server = HttpServer(extensions=extensions, http_version=http_version)
+    serve(adapter(answering(iter(chunks))), server)
+    assert server.body == b"".join(chunks)
+    assert max(len(message["body"]) for message in server.of_type("body")) == expected

@@ -337,6 +337,7 @@ class Crossing:
         abandoned: Nobody wants the result any more; the thread should end.
         deserted: Nor does anybody wait for the thread to end.
         dropped: No thread has begun the work, and none will.
+        keeps_window: The thread may never run further ahead than by `buffer`.
         indispensable: The work is to be done even if it was abandoned before a
             thread has begun it. Without this it is dropped then.
         cancels: Coroutines that the work waits for are cancelled if it is abandoned.
@@ -384,6 +385,7 @@ class Crossing:
         "error",
         "granted",
         "indispensable",
+        "keeps_window",
         "nudged",
         "on_drop",
         "over",
@@ -410,6 +412,7 @@ class Crossing:
         self.deserted = False
         self.dropped = False
         self.indispensable = False
+        self.keeps_window = False
         self.cancels = True
         self.ended = False
         self.error: BaseException | None = None
@@ -710,7 +713,8 @@ class Crossing:
         if self._has_stalled:
             # Each has waited for the other: the window is what holds them up.
             self._has_stalled = False
-            self._window = self.widen(self._window, WINDOW_BYTES)
+            if not self.keeps_window:
+                self._window = self.widen(self._window, WINDOW_BYTES)
 
     def widen(self, window: int, most: int) -> int:
         """Give a wider window to two sides that keep each other waiting.

@@ -7,7 +7,7 @@ from typing import cast
 
 from wsgi_asgi._types import Message
 
-__all__ = ["body_message", "join_chunks", "join_list"]
+__all__ = ["body_message", "join_chunks", "join_list", "split_chunks"]
 
 # Chunks up to this size are joined where they wait together. Copying larger ones
 # would cost more than the messages that it spares.
@@ -70,6 +70,26 @@ def join_list(chunks: Sequence[bytes]) -> list[bytes]:
             joined.append(chunks[at])
             start, sent = at + 1, ends[at]
     return joined
+
+
+def split_chunks(messages: Sequence[Message], most: int) -> list[Message]:
+    """Make more messages of those that are long.
+
+    Args:
+        messages: Of a response, in order.
+        most: Bytes of the longest body.
+
+    >>> split_chunks([body_message(b"abc", more=False)], 2)[1]
+    {'type': 'http.response.body', 'body': b'c', 'more_body': False}
+    """
+    split: list[Message] = []
+    for message in messages:
+        body = message.get("body", b"")
+        starts = range(0, len(body) - most, most)
+        split += [body_message(body[at : at + most], more=True) for at in starts]
+        last = len(starts) * most
+        split.append({**message, "body": body[last:]} if last else message)
+    return split
 
 
 def _joined(chunks: list[bytes]) -> list[bytes]:

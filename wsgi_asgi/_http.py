@@ -18,7 +18,7 @@ from wsgiref.types import WSGIApplication
 
 from wsgi_asgi._body import Intake, RequestBody
 from wsgi_asgi._bridge import Bridge, Crossing
-from wsgi_asgi._chunks import body_message, join_chunks
+from wsgi_asgi._chunks import body_message, join_chunks, split_chunks
 from wsgi_asgi._departure import Departure
 from wsgi_asgi._environ import build_environ
 from wsgi_asgi._errors import (
@@ -30,7 +30,7 @@ from wsgi_asgi._errors import (
 )
 from wsgi_asgi._extensions import Extensions
 from wsgi_asgi._fields import warning_of_dropped
-from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
+from wsgi_asgi._files import FilePart, FileWrapper
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._port import Port, Timer
 from wsgi_asgi._response import (
@@ -50,6 +50,11 @@ logger = logging.getLogger("wsgi_asgi")
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
+
+# What is read of a file, and sent, at once. Larger blocks are slower: the allocator
+# takes memory of more than 128 KiB from the system, each time anew. And it is the most
+# that a server gets at once which counts messages, see `_counts_messages`.
+SENT_BYTES = 65536
 
 # How long requests that are dropped are counted before the count is logged.
 DROPPED_LOG_S = 1.0
@@ -289,6 +294,8 @@ class HttpExchange:
             if messages:
                 if self._streams:
                     messages = join_chunks(messages)
+                    if crossing.keeps_window:
+                        messages = split_chunks(messages, SENT_BYTES)
                 if messages[-1].get("more_body"):
                     self._body.response_streams = True
                     wants_watch = not ended
@@ -331,7 +338,7 @@ class HttpExchange:
             file.close()
             return None
         self._body.response_streams = True
-        size = min(file.left, BLOCK_BYTES)
+        size = min(file.left, SENT_BYTES)
         try:
             block = file.read_cached(size)
             if block is None:
@@ -624,7 +631,9 @@ class HttpExchange:
         body = last.get("body", b"")
         items: list[Message | bytes] = [*messages]
         if last.get("more_body"):
-            self._streams = True
+            if not self._streams:
+                self._streams = True
+                self._crossing.keeps_window = _counts_messages(self._scope)
             self._crossing.begin_stream()
             items[-1] = body
         self._crossing.put(items, len(body))
@@ -683,6 +692,17 @@ def _refusal_messages(refusal: RequestRefused, scope: Scope) -> list[Message]:
         refusal.headers,
         head=scope["method"] == "HEAD",
     )
+
+
+def _counts_messages(scope: Scope) -> bool:
+    """Tell whether a server holds a client back by messages, and not by bytes.
+
+    Granian does, with HTTP/1: it takes some ten messages more than its client does,
+    whatever their size, so that it goes no faster if more are at hand. It alone offers
+    to send a file by its path.
+    """
+    offered = scope.get("extensions") or ()
+    return "http.response.pathsend" in offered and scope["http_version"] < "2"
 
 
 def _writes_on(scope: Scope) -> bool:

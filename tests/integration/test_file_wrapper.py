@@ -21,6 +21,7 @@ from conformance.live.polling import wait_until
 from conformance.live.processes import Server, running, tracebacks
 from conformance.live.servers import GRACE_S
 from tests.integration.apps import payload
+from tests.integration.apps.leaving import THREADS as CROWD_THREADS
 from tests.integration.site import Site, only_peers, peers_except
 from tests.integration.test_files import assert_is_file
 from tests.test_files import made_up_files
@@ -438,6 +439,29 @@ def test_stalled_download_goes_on_where_it_was(site: Site) -> None:
 
 
 # The server ends.
+
+
+@pytest.mark.skipif(
+    not Path(payload.SHARED_MEMORY).is_dir(), reason="there is no such file system"
+)
+def test_download_goes_on_while_all_threads_are_stuck(site: Site) -> None:
+    with contextlib.ExitStack() as stack:
+        download = stack.enter_context(site.connect())
+        site.start(download, "crowded", "/shared-memory")
+        assert download.read_head().status == 200
+        for number in range(1, CROWD_THREADS + 1):
+            connection = stack.enter_context(site.connect())
+            site.start(connection, "crowded", "/hold")
+            site.wait_for_event("called /hold", number)
+        checksum = hashlib.sha256()
+        while piece := download.read_some():
+            checksum.update(piece)
+
+        assert checksum.hexdigest() == payload.digest(payload.SHARED_BYTES)
+        assert site.stat("crowded", "busy") == CROWD_THREADS
+        site.open_gate()
+    site.wait_until_idle("crowded")
+    site.assert_no_complaint()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,10 @@ GROWTH_BYTES = 4 * payload.MIB
 WARM_UP_BYTES = 40 * payload.MIB
 
 STILL_S = 0.5
+
+STALLED = 30
+STARTED_BYTES = 4 * payload.MIB
+STALLED_GROWTH_BYTES = 40 * payload.MIB
 
 
 class Memory:
@@ -108,3 +113,30 @@ def test_large_download_that_nobody_reads_is_not_made(
             connection.leave()
         site.wait_until_idle(app)
     assert memory.growth() < GROWTH_BYTES
+
+
+@peers_except(reasons.DOES_NOT_HOLD_BACK)
+@pytest.mark.parametrize(
+    ("app", "path"),
+    [("plain", "/download"), ("files", "/made")],
+    ids=["chunks", "file"],
+)
+def test_downloads_that_stall_after_a_quick_start_hold_little(
+    site: Site, memory: Memory, app: str, path: str
+) -> None:
+    site.get(app, f"{path}?bytes={WARM_UP_BYTES}&key={site.key}")
+    memory.start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(STALLED):
+            connection = stack.enter_context(site.connect())
+            site.start(connection, app, f"{path}?bytes={BODY_BYTES}")
+            assert connection.read_head().status == 200
+            left = STARTED_BYTES
+            while left > 0:
+                left -= len(connection.read_some())
+        memory.wait_until_still()
+        # Their windows have left something for others.
+        quick = site.get("plain", f"/download?bytes={WARM_UP_BYTES}")
+        assert len(quick.content) == WARM_UP_BYTES
+        assert memory.growth() < STALLED_GROWTH_BYTES
+    site.wait_until_idle(app)

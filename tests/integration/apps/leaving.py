@@ -1,5 +1,6 @@
 """Views whose clients leave, below middleware that takes no answer for an error."""
 
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.integration.apps import journal
+from tests.integration.apps import journal, payload
 from wsgi_asgi import Limits, WsgiToAsgi
 
 WAIT_S = 20.0
@@ -86,6 +87,18 @@ def quick(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return [b"quick"]
 
 
+def shared_memory(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Send a file of a file system that cannot say what is in memory."""
+    file = tempfile.TemporaryFile(dir=payload.SHARED_MEMORY)  # noqa: SIM115  # the adapter closes it
+    file.writelines(payload.blocks(payload.SHARED_BYTES))
+    file.seek(0)
+    start_response("200 OK", [("Content-Length", str(payload.SHARED_BYTES))])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+    return wrapped
+
+
 VIEWS: dict[str, Callable[..., Iterable[bytes]]] = {
     "/wait": wait,
     "/empty": empty,
@@ -94,6 +107,7 @@ VIEWS: dict[str, Callable[..., Iterable[bytes]]] = {
     "/last": last,
     "/work": work,
     "/quick": quick,
+    "/shared-memory": shared_memory,
 }
 
 

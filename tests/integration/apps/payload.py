@@ -14,6 +14,8 @@ LARGE_NAME = "large.bin"
 # More than goes out, or is thrown away, before a server tells that a client has left.
 ENDLESS_BYTES = 1024 * MIB
 VERSIONS = 20
+SHARED_MEMORY = "/dev/shm"
+SHARED_BYTES = 32 * MIB
 
 
 def blocks(total: int) -> Iterator[bytes]:
