@@ -178,6 +178,43 @@ def test_post_whose_client_left_the_queue_runs_if_a_thread_comes_free_in_time(
     assert (served.stats().disconnected, served.stats().dropped) == (1, 0)
 
 
+@in_each_serial_executor
+def test_post_whose_client_left_the_queue_may_run_for_longer_than_it_waited(
+    adapter: MakeAdapter, make_options: MakeOptions
+) -> None:
+    timeout = 0.2
+    first, second = Gate("the first goes on"), Gate("the second goes on")
+    begun = {"/first": Gate("the first runs"), "/left": Gate("the second runs")}
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        path = environ["PATH_INFO"]
+        begun[path].open()
+        (first if path == "/first" else second).wait()
+        return hello(environ, start_response)
+
+    served = adapter(app, limits=Limits(abandoned_timeout=timeout), **make_options())
+    server = posting(b"ab", path="/left")
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(HttpServer(path="/first").run(served))
+            await begun["/first"].reached()
+            tasks.create_task(server.run(served))
+            await server.received(2).reached()
+            server.left.open()
+            await server.told.reached()
+            first.open()
+            await begun["/left"].reached()
+            over = Gate("the time to wait is over")
+            asyncio.get_running_loop().call_later(timeout, over.open)
+            await over.reached()
+            second.open()
+
+    run(main())
+    assert [m["status"] for m in server.dropped if "status" in m] == [200]
+    assert (served.stats().disconnected, served.stats().dropped) == (1, 0)
+
+
 @on_each_loop
 @in_each_serial_executor
 def test_post_that_is_cancelled_after_its_client_left_is_dropped_in_time(
@@ -553,6 +590,22 @@ def test_executor_that_gives_no_future_runs_requests(adapter: MakeAdapter) -> No
     assert server.body == b"Hello"
 
 
+def test_executor_that_gives_a_future_which_is_done_runs_requests(
+    adapter: MakeAdapter,
+) -> None:
+    class Eager(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            done: Future[None] = Future()
+            done.set_result(None)
+            begin = super().submit
+            asyncio.get_running_loop().call_soon(lambda: begin(*args, **kwargs))
+            return done
+
+    server = HttpServer()
+    serve(adapter(hello, executor=Eager(1)), server)
+    assert server.body == b"Hello"
+
+
 def test_future_that_is_done_as_its_request_is_dropped_changes_nothing(
     adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -672,3 +725,45 @@ def test_request_dropped_from_asgirefs_queue_leaves_nothing_there(
 
     run(main(), loop_factory)
     assert served.stats().disconnected == 5
+
+
+def test_asgirefs_thread_finds_that_its_work_was_dropped(adapter: MakeAdapter) -> None:
+    ran: list[bool] = []
+
+    async def main() -> None:
+        bridge = adapter(hello, thread_sensitive=True)._bridge
+        crossing = Crossing(bridge, bridge.port(), lambda: ran.append(True), buffer=0)
+        assert crossing.drop()
+        crossing._run_guarded()
+        # As if the task that waits for the thread could not be cancelled any more.
+        await crossing._run_thread_sensitive()
+        assert crossing.error is None
+
+    run(main())
+    assert ran == []
+
+
+def test_asgirefs_work_that_is_cancelled_as_it_runs_ends_with_that(
+    adapter: MakeAdapter,
+) -> None:
+    begun, go_on = Gate("the work runs"), Gate()
+
+    async def main() -> None:
+        def work() -> None:
+            begun.open()
+            go_on.wait()
+
+        bridge = adapter(hello, thread_sensitive=True)._bridge
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        crossing.start()
+        await begun.reached()
+        assert isinstance(crossing._queued, asyncio.Task)
+        crossing._queued.cancel()  # as a loop that ends does with all its tasks
+        await asyncio.sleep(0)
+        go_on.open()
+        await crossing.wait()
+        assert isinstance(crossing.error, asyncio.CancelledError)
+        crossing.leave()
+        await others_end()
+
+    run(main())

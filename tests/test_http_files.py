@@ -1163,6 +1163,26 @@ def test_shutdown_waits_for_a_file(adapter: MakeAdapter, path: Path) -> None:
     assert server.body == LONG
 
 
+@pytest.mark.usefixtures("on_disk")
+def test_shutdown_that_closes_a_file_under_its_reader_is_no_error(
+    adapter: MakeAdapter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(part: FilePart, size: int) -> bytes:
+        # What the thread of the request does, if a shutdown has given it up.
+        (crossing,) = served._bridge.crossings()
+        crossing.abandoned = True
+        part.close()
+        return whole_read(part, size)
+
+    whole_read = FilePart.read
+    monkeypatch.setattr(FilePart, "read", read)
+    served = adapter(wrapping(lambda: path.open("rb")), validate=False)
+    server = HttpServer()
+    serve(served, server)
+    assert server.body == b""
+    assert_left(served)
+
+
 def test_shutdown_gives_up_on_a_file(adapter: MakeAdapter, path: Path) -> None:
     served = adapter(
         wrapping(lambda: path.open("rb")),
