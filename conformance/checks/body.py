@@ -743,9 +743,13 @@ def body_of_unknown_length(bench: Bench) -> None:
             coding = environ.get("HTTP_TRANSFER_ENCODING")
             seen.append((coding, environ["wsgi.input"].read(size)))
 
-        bench.request(reading(use), body=pieces, framing=framing, http_version=version)
-        coding, read = seen[0]
+        exchange = bench.attempt(
+            reading(use), body=pieces, framing=framing, http_version=version
+        )
         where = f"HTTP/{version}, {_of(framing)}"
+        if not seen:
+            fail(f"the application was not called: {exchange.outcome()} ({where})")
+        coding, read = seen[0]
         expect_equal(read, body, f"what was read of CONTENT_LENGTH bytes ({where})")
         # Else some undo a coding that the server has undone.
         expect_equal(coding, None, f"HTTP_TRANSFER_ENCODING ({where})")
