@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,9 +10,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from tests.apps import Body, answer_413_unread, echo, hello, start
+from tests.apps import Body, answer_413_unread, echo, hello, nothing, start
 from tests.drivers import (
     CHUNKED,
+    WAIT_S,
     Gate,
     Header,
     HttpServer,
@@ -20,6 +22,7 @@ from tests.drivers import (
     Step,
     disconnect,
     length,
+    make_scope,
     on_each_loop,
     others_end,
     piece,
@@ -31,6 +34,9 @@ from tests.drivers import (
     uploading,
 )
 from wsgi_asgi import Limits, WsgiToAsgi
+from wsgi_asgi._body import RequestBody
+from wsgi_asgi._bridge import Crossing
+from wsgi_asgi._port import Port
 
 LONG = length(70_000)
 EXPECT = (b"expect", b"100-continue")
@@ -63,6 +69,10 @@ in_each_bound_executor = pytest.mark.parametrize(
 
 def places_taken(app: WsgiToAsgi) -> int:
     return app._http.intake.uploads.taken
+
+
+async def port_of(app: WsgiToAsgi) -> Port:
+    return app._bridge.port()
 
 
 def idle(app: WsgiToAsgi) -> bool:
@@ -296,3 +306,39 @@ def test_place_is_given_back_before_a_long_answer_to_a_body_that_is_here(
 
     run(main())
     assert server.status == 200
+
+
+def test_place_given_back_by_two_threads_at_once_is_given_back_once(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meeting:
+        """A lock that two threads find before either gets it."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self._barrier = threading.Barrier(2)
+
+        def __enter__(self) -> None:
+            self._barrier.wait(WAIT_S)
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    app = adapter(echo)
+    intake = app._http.intake
+    assert intake.uploads.take()  # by another body
+    body = RequestBody(
+        Crossing(app._bridge, run(port_of(app)), nothing, buffer=1),
+        uploading().receive,
+        intake,
+    )
+    assert body.prepare(make_scope(method="POST", headers=[LONG]))
+    assert places_taken(app) == 2
+    monkeypatch.setattr("wsgi_asgi._body._OPENING", Meeting())
+    threads = [threading.Thread(target=body.discard) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert places_taken(app) == 1
