@@ -19,6 +19,9 @@ from wsgi_asgi import Limits, WsgiToAsgi
 BLOCK_BYTES = 8192
 MEET_S = 20.0
 SHUTDOWN_S = 1.0
+BOUNDS = Limits(
+    body=3 * payload.MIB, spool=2 * payload.MIB, spool_total=3 * payload.MIB
+)
 TICK_S = 0.02
 
 Answer = Iterable[bytes]
@@ -258,4 +261,8 @@ def route(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
 application: WSGIApplication = validator(route)
 app = WsgiToAsgi(application)
 narrow = WsgiToAsgi(application, threads=4)
+streaming = WsgiToAsgi(application, spool=False)
+whole = WsgiToAsgi(application, spool="all")
+choosing = WsgiToAsgi(application, spool=lambda scope: "whole" not in scope["path"])
+bounded = WsgiToAsgi(application, limits=BOUNDS)
 ending = WsgiToAsgi(application, limits=Limits(shutdown_timeout=SHUTDOWN_S))
