@@ -8,8 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.apps import payload, storages
-from tests.integration.site import Site, only_peers
+from conformance.live import reasons
+from conformance.live.clients import Connection, read_body
+from conformance.live.polling import wait_until
+from tests.integration.apps import payload, plain
+from tests.integration.site import Site, only_peers, peers_except
 
 pytestmark = pytest.mark.integration
 
@@ -131,4 +134,113 @@ def test_git_pushes_3_mb_in_chunks(site: Site, tmp_path: Path) -> None:
     stored = (clone / "large.bin").read_bytes()
     assert stored == (tmp_path / "large.bin").read_bytes()
     site.wait_until_idle("dulwich")
+    site.assert_no_complaint()
+
+
+# What is received whole, and how much.
+
+
+def framing(site: Site, length: int | None) -> list[tuple[str, str]]:
+    """Give the headers of a body, of no known length with None."""
+    if length is not None:
+        return [("content-length", str(length))]
+    return [] if site.peer.http2 else [("transfer-encoding", "chunked")]
+
+
+def send(connection: Connection, total: int, *, end: bool) -> None:
+    """Send a body whose last byte comes alone."""
+    for block in payload.blocks(total - 1):
+        connection.send(block)
+    connection.send(b"!", end=end)
+
+
+@pytest.mark.parametrize(
+    ("app", "length"),
+    [
+        pytest.param("plain", None, id="of no known length"),
+        pytest.param("plain-whole", FILE_BYTES, id="as all are"),
+        pytest.param("plain-choosing", FILE_BYTES, id="as a callable has it"),
+    ],
+)
+@peers_except(reasons.BUFFERS_UPLOADS)
+def test_body_is_whole_before_the_application_runs(
+    site: Site, app: str, length: int | None
+) -> None:
+    with site.connect() as connection:
+        headers = framing(site, length)
+        site.start(connection, app, "/digest?x=1", *headers, end=False)
+        connection.send(bytes(FILE_BYTES - 1))
+        site.wait_for_event("arrived")
+        assert "called" not in site.journal()
+        assert site.stat(app, "busy") == 0
+        connection.send(b"!", end=True)
+
+        assert connection.read_head().status == 200
+        assert f'"bytes": {FILE_BYTES}'.encode() in read_body(connection)
+    site.wait_until_idle(app)
+    site.assert_no_complaint()
+
+
+@pytest.mark.parametrize("length", [FILE_BYTES, None], ids=["declared", "undeclared"])
+@peers_except(reasons.BUFFERS_UPLOADS)
+def test_callable_lets_a_body_be_refused_early(site: Site, length: int | None) -> None:
+    with site.connect() as connection:
+        headers = framing(site, length)
+        site.start(connection, "plain-choosing", "/refuse", *headers, end=False)
+        connection.send(b"some of it")
+
+        assert connection.read_head().status == 413
+        assert read_body(connection) == b"too large"
+
+
+@pytest.mark.parametrize(
+    ("app", "most"),
+    [("plain-bounded", plain.SPOOL_BYTES), ("plain-limited", plain.BODY_BYTES)],
+    ids=["a spool", "a body"],
+)
+def test_body_without_a_length_that_is_too_long_is_answered_413(
+    site: Site, app: str, most: int
+) -> None:
+    with site.connect() as connection:
+        site.start(connection, app, "/digest?x=1", *framing(site, None), end=False)
+        send(connection, most + 1, end=site.peer.name in reasons.BUFFERS_UPLOADS)
+
+        assert connection.read_head().status == 413
+        assert f"longer than {most} bytes".encode() in read_body(connection)
+    assert "called" not in site.journal()
+    with site.connect() as connection:
+        site.start(connection, app, "/digest?x=1", *framing(site, None), end=False)
+        send(connection, most, end=True)
+
+        assert connection.read_head().status == 200
+        assert f'"bytes": {most}'.encode() in read_body(connection)
+    site.wait_until_idle(app)
+    site.assert_no_complaint()
+
+
+@peers_except(reasons.DROPS_LATE_DATA)
+def test_body_is_answered_503_until_there_is_room_for_it(site: Site) -> None:
+    app, size = "plain-bounded", plain.SPOOL_BYTES
+    beyond = plain.SPOOL_TOTAL_BYTES - size + 200_000
+    with site.connect() as first, site.connect() as second:
+        site.start(first, app, "/meet", *framing(site, None), end=False)
+        send(first, size, end=True)
+        wait_until(lambda: site.stat(app, "busy") == 1, "the first is there")
+
+        site.start(second, app, "/digest?x=1", *framing(site, None), end=False)
+        send(second, beyond, end=site.peer.name in reasons.BUFFERS_UPLOADS)
+        head = second.read_head()
+        assert (head.status, head.get("retry-after")) == (503, "10")
+        assert b"no room for the request body" in read_body(second)
+        assert "called" not in site.journal()
+
+        assert site.get(app, f"/meet?key={site.key}").text == "met"
+        assert first.read_head().status == 200
+    site.wait_until_idle(app)
+    with site.connect() as third:
+        site.start(third, app, "/digest?x=1", *framing(site, None), end=False)
+        send(third, beyond, end=True)
+
+        assert third.read_head().status == 200
+        assert f'"bytes": {beyond}'.encode() in read_body(third)
     site.assert_no_complaint()

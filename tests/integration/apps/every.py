@@ -27,6 +27,7 @@ ADAPTERS = {
     "plain-whole": plain.whole,
     "plain-choosing": plain.choosing,
     "plain-bounded": plain.bounded,
+    "plain-limited": plain.limited,
     "flask": flask_app.app,
     "flask-streaming": flask_app.streaming,
     "flask-narrow": flask_app.narrow,

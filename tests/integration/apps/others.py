@@ -60,11 +60,13 @@ def pyramid_view(request: Request) -> dict[str, str]:
 
 
 def pyramid_form(request: Request) -> dict[str, object]:
-    return {"word": request.POST.getall("word")}
+    fields: Any = request.POST
+    return {"word": fields.getall("word")}
 
 
 def pyramid_upload(request: Request) -> dict[str, object]:
-    upload: Any = request.POST["file"]
+    fields: Any = request.POST
+    upload = fields["file"]
     return told(upload.file.read(), upload.filename)
 
 

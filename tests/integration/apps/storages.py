@@ -8,7 +8,7 @@ from typing import Any
 from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
-from wsgidav.wsgidav_app import WsgiDAVApp
+from wsgidav.wsgidav_app import WsgiDAVApp  # type: ignore[import-untyped]
 
 from wsgi_asgi import WsgiToAsgi
 
@@ -33,7 +33,9 @@ def make_dav() -> Any:
 
 def make_git() -> Any:
     folder = DIRECTORY / REPOSITORY
-    repository = Repo(folder) if folder.exists() else Repo.init_bare(folder, mkdir=True)
+    repository: Any = (
+        Repo(folder) if folder.exists() else Repo.init_bare(folder, mkdir=True)
+    )
     atexit.register(repository.close)  # else it complains when the process ends
     return make_wsgi_chain(DictBackend({"/": repository}))
 
