@@ -201,19 +201,21 @@ def test_callable_lets_a_body_be_refused_early(site: Site, length: int | None) -
 def test_body_without_a_length_that_is_too_long_is_answered_413(
     site: Site, app: str, most: int
 ) -> None:
-    with site.connect() as connection:
-        site.start(connection, app, "/digest?x=1", *framing(site, None), end=False)
-        send(connection, most + 1, end=site.peer.name in reasons.BUFFERS_UPLOADS)
+    # The first stays open meanwhile: Hypercorn on trio makes an error of a client that
+    # leaves while it ends a response.
+    with site.connect() as first, site.connect() as second:
+        site.start(first, app, "/digest?x=1", *framing(site, None), end=False)
+        send(first, most + 1, end=site.peer.name in reasons.BUFFERS_UPLOADS)
 
-        assert connection.read_head().status == 413
-        assert f"longer than {most} bytes".encode() in read_body(connection)
-    assert "called" not in site.journal()
-    with site.connect() as connection:
-        site.start(connection, app, "/digest?x=1", *framing(site, None), end=False)
-        send(connection, most, end=True)
+        assert first.read_head().status == 413
+        assert f"longer than {most} bytes".encode() in read_body(first)
+        assert "called" not in site.journal()
 
-        assert connection.read_head().status == 200
-        assert f'"bytes": {most}'.encode() in read_body(connection)
+        site.start(second, app, "/digest?x=1", *framing(site, None), end=False)
+        send(second, most, end=True)
+
+        assert second.read_head().status == 200
+        assert f'"bytes": {most}'.encode() in read_body(second)
     site.wait_until_idle(app)
     site.assert_no_complaint()
 
@@ -221,14 +223,15 @@ def test_body_without_a_length_that_is_too_long_is_answered_413(
 @peers_except(reasons.DROPS_LATE_DATA)
 def test_body_is_answered_503_until_there_is_room_for_it(site: Site) -> None:
     app, size = "plain-bounded", plain.SPOOL_BYTES
-    beyond = plain.SPOOL_TOTAL_BYTES - size + 200_000
+    # There is room for all but the last byte, so nothing comes after the answer.
+    beyond = plain.SPOOL_TOTAL_BYTES - size + 1
     with site.connect() as first, site.connect() as second:
         site.start(first, app, "/meet", *framing(site, None), end=False)
         send(first, size, end=True)
         wait_until(lambda: site.stat(app, "busy") == 1, "the first is there")
 
         site.start(second, app, "/digest?x=1", *framing(site, None), end=False)
-        send(second, beyond, end=site.peer.name in reasons.BUFFERS_UPLOADS)
+        send(second, beyond, end=True)
         head = second.read_head()
         assert (head.status, head.get("retry-after")) == (503, "10")
         assert b"no room for the request body" in read_body(second)
