@@ -12,7 +12,7 @@ import trio
 from asgiref.sync import SyncToAsync
 
 from tests.apps import Body, hello
-from tests.drivers import WAIT_S, make_scope, run
+from tests.drivers import WAIT_S, Clock, make_scope, run
 from wsgi_asgi import WsgiToAsgi, _port
 from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
 from wsgi_asgi._trio import TrioPort
@@ -328,9 +328,13 @@ class Work:
         self.term = term
         self.nudged = port.new_waiter()
         self.abandoned = False
+        self.stalls: list[tuple[float, float]] = []
 
     def nudge(self) -> None:
         settle(self.nudged)
+
+    def note_stall(self, seconds: float, since: float) -> None:
+        self.stalls.append((seconds, since))
 
     def abandon(self, *, at_end: bool = False) -> None:
         assert at_end
@@ -359,6 +363,36 @@ def test_work_that_takes_long_is_nudged_and_abandoned_by_a_drain(
         await port.drain(WAIT_S)
         assert port.crossings == set()
         await port.drain(WAIT_S)
+
+    on_loop(main)
+
+
+@on_each_kind
+@pytest.mark.parametrize(
+    ("passed", "stalls"),
+    [
+        pytest.param(0.5, [], id="short"),
+        pytest.param(1.0, [], id="up to the bound"),
+        pytest.param(2.0, [(1.75, 100.0)], id="long"),
+    ],
+)
+def test_work_hears_once_of_a_loop_that_stood_still(
+    on_loop: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    passed: float,
+    stalls: list[tuple[float, float]],
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(_port, "time", clock)
+    monkeypatch.setattr(_port, "TICK_S", 0.25)
+
+    async def main(port: Port) -> None:
+        work = Work(port)
+        port.enter(work)
+        clock.now += passed
+        await work.nudged  # by the second tick, for which no time has passed
+        assert work.stalls == stalls
+        port.leave(work)
 
     on_loop(main)
 

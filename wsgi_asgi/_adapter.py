@@ -177,6 +177,7 @@ class WsgiToAsgi:
                 is_always_whole=serial or self._bridge.pool is None,
             ),
         )
+        self._bridge.warn_once = self._http.warn_once
         self._websockets = WebSocketSettings(
             application=wsgi_application,
             name=self._http.name,

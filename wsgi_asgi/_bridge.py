@@ -27,11 +27,14 @@ second, at whether the loop still runs.
 
 import asyncio
 import contextvars
+import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -54,6 +57,8 @@ __all__ = ["MAX_ITEMS", "Bridge", "Crossing", "Rings", "wider"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger("wsgi_asgi")
+
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
 # Items that may wait beside the byte limit: each costs memory of its own.
@@ -68,6 +73,13 @@ FILE_THREADS = 4
 FILE_IDLE_S = 1.0
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
+
+_STALL = (
+    "the event loop stood still for at least %.1f s, and served nobody, while a "
+    "coroutine of the application was under way on it; what an async def view or "
+    "async_to_sync() runs there must not block: make the view a plain def, which has a "
+    "thread of its own, or await what takes time"
+)
 
 # Two threads of one crossing may make a bell at the same time, but seldom do.
 _BELLS = threading.Lock()
@@ -138,6 +150,24 @@ class Budget:
             crossing.granted = 0
 
 
+class AsyncTasks(list[asyncio.Task[Any]]):
+    """Tasks that ``async_to_sync`` runs for a thread, while they run.
+
+    asgiref appends each as its first and removes it as its last step.
+
+    Attributes:
+        ended_at: When one was last removed, by `time.monotonic`; absent before.
+    """
+
+    # Each request makes one, and most use none, so nothing is set beforehand.
+    __slots__ = ("ended_at",)
+
+    def remove(self, task: asyncio.Task[Any], /) -> None:
+        """Take notice that a task has ended; on its loop."""
+        super().remove(task)
+        self.ended_at = time.monotonic()
+
+
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -157,6 +187,7 @@ class Bridge:
         files: Threads that read and write files, for work that requests wait for
             while they hold no thread of the executor.
         is_serial: Work runs one after the other.
+        warn_once: Logs a warning, unless it has done so by the same key.
 
     Raises:
         RuntimeError: There are no threads, see `check_threads`.
@@ -186,6 +217,8 @@ class Bridge:
         self.marker = f"wsgi_asgi.term.{id(self):x}"
         self.files = ThreadPool(FILE_THREADS, idle=FILE_IDLE_S)
         self.windows = Budget(windows)
+        self.warn_once: Callable[[str, str], object]
+        self.warn_once = partial(logger.warning, "%s: %s")
         self._hooks = DedicatedThreads(sys.maxsize)
         self._ports: dict[object, Port] = {}
         self._latest: tuple[object, Port | None] = (None, None)
@@ -536,6 +569,20 @@ class Crossing:
         self.nudged = True
         self._wake()
 
+    def note_stall(self, seconds: float, since: float) -> None:
+        """Warn if the loop stood still while it ran a coroutine of the work's.
+
+        The sign is that one has begun and not ended, or has ended just now. Of one that
+        has ended in asgiref's own thread nothing is known. And one that waits shows the
+        same sign while something else holds the loop up.
+        """
+        tasks, loop = self._async_tasks, self.port.asyncio_loop
+        if loop and (
+            getattr(tasks, "ended_at", 0.0) >= since
+            or any(task.get_loop() is loop for task in list(tasks))
+        ):
+            self._bridge.warn_once("stall", _STALL % seconds)
+
     @property
     def has_begun(self) -> bool:
         """Whether a thread has begun the work, or nobody ever will."""
@@ -883,7 +930,7 @@ class Crossing:
         local["main_event_loop"] = port.asyncio_loop
         local["main_event_loop_pid"] = port.pid
         # Tasks that async_to_sync starts for this thread.
-        local["task_context"] = self._async_tasks = []
+        local["task_context"] = self._async_tasks = AsyncTasks()
         try:
             if self._context:
                 restore_context(self._context)
