@@ -9,11 +9,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 import trio
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, async_to_sync
 
 from tests.apps import Body, hello
-from tests.drivers import WAIT_S, Clock, make_scope, run
+from tests.drivers import WAIT_S, Clock, Gate, make_scope, run
 from wsgi_asgi import WsgiToAsgi, _port
+from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
 from wsgi_asgi._trio import TrioPort
 
@@ -488,3 +489,49 @@ def test_adapter_on_trio_runs_the_application_in_a_thread(sensitive: bool) -> No
         executor = SyncToAsync.single_thread_executor
         assert threads == [executor.submit(threading.current_thread).result().name] * 2
     app.executor.shutdown()
+
+
+def test_coroutine_beside_trio_is_not_warned_of_when_trio_stands_still(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(_port, "time", clock)
+    monkeypatch.setattr(_port, "TICK_S", 0.02)
+    heard = Gate("the request hears that the loop stood still")
+    note_stall = Crossing.note_stall
+
+    def note_and_tell(crossing: Crossing, seconds: float, since: float) -> None:
+        note_stall(crossing, seconds, since)
+        heard.open()
+
+    def stand_still() -> None:
+        clock.now += 2
+
+    async def view() -> None:
+        await asyncio.sleep(0)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        async_to_sync(view)()
+        tokens[0].run_sync_soon(stand_still)
+        heard.wait()
+        return hello(environ, start_response)
+
+    async def receive() -> MutableMapping[str, Any]:
+        await trio.sleep_forever()
+        raise AssertionError("not reached")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with trio.fail_after(WAIT_S):
+            await app(make_scope(), receive, send)
+
+    tokens: list[trio.lowlevel.TrioToken] = []
+    monkeypatch.setattr(Crossing, "note_stall", note_and_tell)
+    app = WsgiToAsgi(application)
+    trio.run(main)
+    app.executor.shutdown()
+    assert heard.is_open
+    assert not caplog.records
