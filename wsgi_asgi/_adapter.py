@@ -65,10 +65,13 @@ class WsgiToAsgi:
             cookies excepted, before it is answered 431. None for any number.
         threads: The most requests that run at a time. Threads are started as
             requests wait for one, and are the adapter's own. A response that
-            streams stops counting as soon as its first chunk is out. With 1,
-            requests run strictly one after the other, streams too.
+            streams stops counting as soon as its first chunk is out, and a read
+            that waits for the client's body does not count while it waits. With 1,
+            requests run strictly one after the other, streams too, and each body
+            is received whole before.
         executor: Runs requests here instead, for example in another adapter's
-            `executor`. `threads` is then not used.
+            `executor`. `threads` is then not used. One that is no adapter's gets
+            a request when its body has been received whole.
         thread_sensitive: Run requests in the one thread that asgiref keeps for
             synchronous code, for applications that are bound to one.
         spool: Receive a body that comes without Content-Length whole before the
@@ -88,8 +91,9 @@ class WsgiToAsgi:
             server has other processes with the same application. The adapter cannot
             know. False lets debuggers and toolbars work that keep to one process.
         limits: Bounds on bytes, streams, WebSockets and time.
-        on_startup: Called without arguments, in a thread, one after the other,
-            before the server takes requests.
+        on_startup: Called without arguments, one after the other, before the
+            server takes requests. Each runs in a thread of its own, or with
+            `thread_sensitive` in asgiref's.
         on_shutdown: The same, after the last request.
 
     Raises:
