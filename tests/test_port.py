@@ -12,7 +12,7 @@ import trio
 from asgiref.sync import SyncToAsync, async_to_sync
 
 from tests.apps import Body, hello
-from tests.drivers import WAIT_S, Clock, Gate, make_scope, run
+from tests.drivers import WAIT_S, Clock, Gate, MakeAdapter, make_scope, run
 from wsgi_asgi import WsgiToAsgi, _port
 from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
@@ -453,6 +453,44 @@ def test_drains_of_two_servers_end_when_the_work_of_both_has_ended(
 
 
 # The adapter.
+
+
+def test_adapter_serves_a_guest_of_trios_beside_its_host(adapter: MakeAdapter) -> None:
+    served = adapter(hello)
+    statuses: list[int] = []
+    begun = asyncio.Event()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    async def ask() -> None:
+        await served(make_scope(), receive, send)
+
+    async def guest() -> None:
+        await ask()
+        begun.set()
+        while len(statuses) < 2:  # noqa: ASYNC110  # the host sets no event of trio's
+            await trio.sleep(0.001)
+        await ask()
+
+    async def host() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=ended.set_result,
+        )
+        await begun.wait()
+        await ask()
+        (await ended).unwrap()
+
+    run(host())
+    assert statuses == [200, 200, 200]
 
 
 @pytest.mark.parametrize("sensitive", [False, True], ids=["pool", "asgiref's thread"])

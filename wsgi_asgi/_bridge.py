@@ -221,7 +221,6 @@ class Bridge:
         self.warn_once = partial(logger.warning, "%s: %s")
         self._hooks = DedicatedThreads(sys.maxsize)
         self._ports: dict[object, Port] = {}
-        self._latest: tuple[object, Port | None] = (None, None)
 
     def term_of(self, scope: Mapping[str, Any]) -> Term | None:
         """Find out which of several servers has sent something, if it says so."""
@@ -230,34 +229,23 @@ class Bridge:
 
     def port(self) -> Port:
         """Give the running loop's port."""
-        # What a loop sets for as long as it runs in a thread says which one it is,
-        # without the system call that get_running_loop() makes before Python 3.12.
-        hook = sys.get_asyncgen_hooks().firstiter
-        known_hook, port = self._latest
-        if port is None or hook is None or hook is not known_hook:
-            port = self._find_port()
-            self._latest = hook, port
-        return port
-
-    def _find_port(self) -> Port:
-        check_threads()  # as they may be gone since the adapter was made
-        # First, since a program may run a loop of asyncio's inside trio. And trio
-        # is there if a task of it is.
+        # trio is asked first, since a program may run a loop of asyncio's inside trio,
+        # or trio as a guest of asyncio's loop. And trio is there if a task of it is.
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_task():
             from wsgi_asgi._trio import TrioPort
 
-            return self._port_of(trio.lowlevel.current_trio_token(), TrioPort)
+            token = trio.lowlevel.current_trio_token()
+            return self._ports.get(token) or self._add_port(token, TrioPort())
         loop = asyncio.get_running_loop()
-        return self._port_of(loop, lambda: AsyncioPort(loop))
+        return self._ports.get(loop) or self._add_port(loop, AsyncioPort(loop))
 
-    def _port_of(self, loop: object, make: Callable[[], Port]) -> Port:
-        port = self._ports.get(loop)
-        if port is None:
-            for other, its_port in [*self._ports.items()]:
-                if its_port.is_gone():
-                    del self._ports[other]
-            port = self._ports[loop] = make()
+    def _add_port(self, loop: object, port: Port) -> Port:
+        check_threads()  # as they may be gone since the adapter was made
+        for other, its_port in [*self._ports.items()]:
+            if its_port.is_gone():
+                del self._ports[other]
+        self._ports[loop] = port
         return port
 
     def crossings(self) -> "list[Crossing]":
