@@ -71,6 +71,8 @@ LINGER_S = 1.0
 
 # Two threads of one crossing may make a bell at the same time, but seldom do.
 _BELLS = threading.Lock()
+# Nor do they often begin a stream, or do so as the work ends.
+_STREAMS = threading.Lock()
 
 
 class Rings(Protocol):
@@ -827,10 +829,29 @@ class Crossing:
         pool.step_in()
 
     def begin_stream(self) -> None:
-        """Count this thread among the streams from now on, if there is room."""
+        """Count the work's thread among the streams from now on, if there is room.
+
+        It may be called by any thread that the work has started. Nothing is counted
+        twice, nor once the work has ended.
+        """
         pool = self._bridge.pool
-        if not self.streaming and pool and not self._bridge.thread_sensitive:
-            self.streaming = pool.begin_stream()
+        if self.streaming or not pool or self._bridge.thread_sensitive:
+            return
+        with _STREAMS:
+            if self.running and not self.streaming:
+                self.streaming = pool.begin_stream()
+        # Looked at after `streaming` is up, as `_run` looks at that after `running` is
+        # down. Whoever comes second sees the first.
+        if not self.running:
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        """Count the work's thread as it was counted before; once is enough."""
+        with _STREAMS:
+            pool = self._bridge.pool
+            if self.streaming and pool:
+                self.streaming = False
+                pool.end_stream()
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
@@ -847,8 +868,8 @@ class Crossing:
             self.error = error
         del work  # it refers to this object
         self.running = False
-        if self.streaming and self._bridge.pool:
-            self._bridge.pool.end_stream()
+        if self.streaming:
+            self._end_stream()
         self._end()
 
     def _note_outcome(self, future: "Future[None]") -> None:
