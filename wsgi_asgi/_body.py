@@ -103,6 +103,7 @@ class RequestBody:
         response_streams: A part of the response is out, and not all of it.
         refusal: Why no more of it is received, if the adapter has refused it.
         unsized: It streams, and nobody knows its length.
+        holds: It has, or has had, something that `discard` gives back.
     """
 
     __slots__ = (
@@ -123,6 +124,7 @@ class RequestBody:
         "_received",
         "_size",
         "_spool",
+        "holds",
         "is_announced",
         "refusal",
         "response_streams",
@@ -152,6 +154,7 @@ class RequestBody:
         self._has_place = False  # one of those for bodies that stream
         self._is_closed = False
         self._spool: Spool | None = None  # where it was received whole
+        self.holds = False
 
     @property
     def is_unread(self) -> bool:
@@ -197,7 +200,7 @@ class RequestBody:
                 if not self._is_spooled(scope):
                     self._is_unexpected = True
                     return False
-                self._spool = Spool(self._intake.storage)
+                self._begin_spool()
                 return True
         self.is_announced = True
         self._choose_way(scope, expects_continue)
@@ -221,7 +224,11 @@ class RequestBody:
         if length is not None and length > self._limits.spool:
             raise _too_large(self._limits.spool)
         if not in_memory:
-            self._spool = Spool(self._intake.storage)
+            self._begin_spool()
+
+    def _begin_spool(self) -> None:
+        self._spool = Spool(self._intake.storage)
+        self.holds = True
 
     def _is_spooled(self, scope: Scope) -> bool:
         """Tell whether a body is received whole, whatever its length is."""
@@ -344,11 +351,6 @@ class RequestBody:
         if length is None and (size or self.is_announced):
             self._size = size
 
-    @property
-    def is_held(self) -> bool:
-        """Whether it holds what `discard` gives back."""
-        return self._has_place or self._spool is not None
-
     def discard(self) -> None:
         """Let go of a body that no thread reads any more; any thread."""
         self._give_place_back()
@@ -361,7 +363,7 @@ class RequestBody:
             return False
         with _OPENING:
             if not (self._has_place or self._is_closed):
-                self._has_place = self._intake.uploads.take()
+                self._has_place = self.holds = self._intake.uploads.take()
             return self._has_place
 
     def _give_place_back(self) -> None:

@@ -191,12 +191,11 @@ class HttpExchange:
             settings.bridge, port, self._work, buffer=settings.limits.buffer
         )
         body = self._body = RequestBody(crossing, self._receive, settings.intake)
-        if port.terms:
-            crossing.term = settings.bridge.term_of(self._scope)
-        crossing.cancels = self._scope["method"] in _SAFE_METHODS
         try:
-            if port.drains(crossing.term):
-                raise shutting_down()
+            if port.terms:
+                crossing.term = settings.bridge.term_of(self._scope)
+                if port.drains(crossing.term):
+                    raise shutting_down()
             if type(self._scope["headers"]) is not list:
                 # Any iterable is permitted, also one that can be read but once.
                 self._scope = {**self._scope, "headers": [*self._scope["headers"]]}
@@ -215,7 +214,7 @@ class HttpExchange:
         except BaseException as error:
             settings.disconnected += not isinstance(error, Exception)
             raise
-        if body.is_held:
+        if body.holds:
             crossing.on_drop = body.discard
         crossing.start()
         try:
@@ -229,6 +228,7 @@ class HttpExchange:
             # Cancelled. At its next read, write or chunk the thread learns that
             # nobody waits for it, and ends by itself if that takes long.
             settings.disconnected += not self._final_sent
+            crossing.cancels = self._is_safe()
             crossing.abandon()
             body.close()
             try:
@@ -381,15 +381,18 @@ class HttpExchange:
             return False
         crossing = self._crossing
         # Clients that post something and do not wait for the answer are served.
-        crossing.indispensable = (
-            self._body.is_whole and self._scope["method"] not in _SAFE_METHODS
-        )
+        crossing.cancels = self._is_safe()
+        crossing.indispensable = self._body.is_whole and not crossing.cancels
         crossing.abandon()
         if not crossing.has_begun:
             crossing.port.call_later(
                 self._settings.limits.abandoned_timeout, self._drop_unbegun
             )
         return True
+
+    def _is_safe(self) -> bool:
+        """Tell whether it changes nothing if the request is broken off."""
+        return self._scope["method"] in _SAFE_METHODS
 
     def _drop_unbegun(self) -> None:
         if self._crossing.drop():
@@ -509,7 +512,8 @@ class HttpExchange:
             # other way round: so one of the two closes it.
             if file and (file is not self._file or self._crossing.abandoned):
                 file.close()
-            self._body.discard()
+            if self._body.holds:
+                self._body.discard()
         body = self._body
         if self._response.is_cut and type(iterable) is not FileWrapper:
             settings.warn_once("cut", _CUT)
