@@ -463,7 +463,8 @@ class RequestBody:
                 disconnect_error("the client left before the end of its request body")
             )
         if inlet:
-            self._is_closed = True
+            with _OPENING:  # a thread may be about to take a place
+                self._is_closed = True
             self._give_place_back()
 
     def _stream(self) -> Inlet:
