@@ -38,7 +38,15 @@ from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool, check_threads
+from wsgi_asgi._pool import (
+    Bell,
+    DedicatedThreads,
+    Guard,
+    Places,
+    ThreadPool,
+    check_threads,
+    reset_in_child,
+)
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -70,9 +78,9 @@ FILE_IDLE_S = 1.0
 LINGER_S = 1.0
 
 # Two threads of one crossing may make a bell at the same time, but seldom do.
-_BELLS = threading.Lock()
+_BELLS = Guard()
 # Nor do they often begin a stream, or do so as the work ends.
-_STREAMS = threading.Lock()
+_STREAMS = Guard()
 
 
 class Rings(Protocol):
@@ -103,7 +111,13 @@ class Budget:
     """
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._size = size
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, where nobody holds any."""
+        self._left = self._size
         self._lock = threading.Lock()
 
     def widen(self, crossing: "Crossing", window: int, most: int) -> int:
@@ -189,6 +203,11 @@ class Bridge:
         self.files = ThreadPool(FILE_THREADS, idle=FILE_IDLE_S)
         self.windows = Budget(windows)
         self._hooks = DedicatedThreads(sys.maxsize)
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Know no loop; also in a forked child, where no request goes on."""
         self._ports: dict[object, Port] = {}
         self._latest: tuple[object, Port | None] = (None, None)
 
