@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.drivers import Gate, LoopFactory, on_each_loop, run
+from tests.drivers import Gate, LoopFactory, on_each_loop, run, until
 from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Crossing
 from wsgi_asgi._mailbox import Inlet, Mailbox
 from wsgi_asgi._pool import ThreadPool
@@ -136,6 +136,26 @@ def test_window_of_sides_that_wait_for_each_other_grows_to_its_bound(
     # The window, and the item that passes it.
     assert batches[0] == 2
     assert max(batches) == WINDOW_BYTES // size + 1
+
+
+def test_window_of_work_that_outlives_its_loop_is_given_back(bridge: Bridge) -> None:
+    may_end = Gate("the work may end")
+    size = bridge.windows._left
+    errors: list[BaseException] = []
+
+    async def main() -> Crossing:
+        crossing = Crossing(bridge, bridge.port(), may_end.wait, buffer=0)
+        crossing.start()
+        assert crossing.widen(1000, 4000) == 4000
+        crossing.abandon()
+        crossing.desert(errors.append)
+        return crossing
+
+    crossing = run(main())
+    assert (crossing.ended, bridge.windows._left) == (False, size - 3000)
+    may_end.open()
+    until(lambda: bridge.windows._left == size, "the bytes are given back")
+    assert not errors
 
 
 class SlowToBegin(ThreadPool):

@@ -943,6 +943,8 @@ class Crossing:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self.deserted:
+            if self.granted:  # the loop may be gone, and nobody bury it
+                self._bridge.windows.settle(self)
             self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)
