@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextvars import ContextVar
 from typing import Any, Never
 from wsgiref.types import WSGIApplication
 
@@ -44,6 +45,9 @@ _WITHOUT_THREADS = frozenset(
         "ProcessPoolExecutor",
     }
 )
+
+# The arguments of an adapter are being tried, see `_check_pickling`.
+_is_checking = ContextVar("_is_checking", default=False)
 
 _SERIAL = (
     "a WebSocket was refused, as it would run beside requests that are to run one "
@@ -305,8 +309,15 @@ class _Arguments(dict[str, Any]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        for name, value in self.items():
-            _check_pickling(name, value)
+        # Not while an argument is tried that leads to an adapter once more, as an
+        # application does that keeps its own: there would be no end of it.
+        if not _is_checking.get():
+            token = _is_checking.set(True)
+            try:
+                for name, value in self.items():
+                    _check_pickling(name, value)
+            finally:
+                _is_checking.reset(token)
         return _Arguments, (dict(self),)
 
 

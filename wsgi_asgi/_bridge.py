@@ -41,7 +41,15 @@ from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool, check_threads
+from wsgi_asgi._pool import (
+    Bell,
+    DedicatedThreads,
+    Guard,
+    Places,
+    ThreadPool,
+    check_threads,
+    reset_in_child,
+)
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -82,7 +90,9 @@ _STALL = (
 )
 
 # Two threads of one crossing may make a bell at the same time, but seldom do.
-_BELLS = threading.Lock()
+_BELLS = Guard()
+# Nor do they often begin a stream, or do so as the work ends.
+_STREAMS = Guard()
 
 
 class Rings(Protocol):
@@ -113,7 +123,13 @@ class Budget:
     """
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._size = size
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, where nobody holds any."""
+        self._left = self._size
         self._lock = threading.Lock()
 
     def widen(self, crossing: "Crossing", window: int, most: int) -> int:
@@ -220,6 +236,11 @@ class Bridge:
         self.warn_once: Callable[[str, str], object]
         self.warn_once = partial(logger.warning, "%s: %s")
         self._hooks = DedicatedThreads(sys.maxsize)
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Know no loop; also in a forked child, where no request goes on."""
         self._ports: dict[object, Port] = {}
 
     def term_of(self, scope: Mapping[str, Any]) -> Term | None:
@@ -862,10 +883,29 @@ class Crossing:
         pool.step_in()
 
     def begin_stream(self) -> None:
-        """Count this thread among the streams from now on, if there is room."""
+        """Count the work's thread among the streams from now on, if there is room.
+
+        It may be called by any thread that the work has started. Nothing is counted
+        twice, nor once the work has ended.
+        """
         pool = self._bridge.pool
-        if not self.streaming and pool and not self._bridge.thread_sensitive:
-            self.streaming = pool.begin_stream()
+        if self.streaming or not pool or self._bridge.thread_sensitive:
+            return
+        with _STREAMS:
+            if self.running and not self.streaming:
+                self.streaming = pool.begin_stream()
+        # Looked at after `streaming` is up, as `_run` looks at that after `running` is
+        # down. Whoever comes second sees the first.
+        if not self.running:
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        """Count the work's thread as it was counted before; once is enough."""
+        with _STREAMS:
+            pool = self._bridge.pool
+            if self.streaming and pool:
+                self.streaming = False
+                pool.end_stream()
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
@@ -882,8 +922,8 @@ class Crossing:
             self.error = error
         del work  # it refers to this object
         self.running = False
-        if self.streaming and self._bridge.pool:
-            self._bridge.pool.end_stream()
+        if self.streaming:
+            self._end_stream()
         self._end()
 
     def _note_outcome(self, future: "Future[None]") -> None:
@@ -938,6 +978,8 @@ class Crossing:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self.deserted:
+            if self.granted:  # the loop may be gone, and nobody bury it
+                self._bridge.windows.settle(self)
             self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)
