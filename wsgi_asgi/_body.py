@@ -31,14 +31,15 @@ All of this but where it says so runs on the event loop.
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import IO, Any
 
 from typing_extensions import TypeAliasType
 
-from wsgi_asgi._bridge import Crossing
+from wsgi_asgi._bridge import MAX_ITEMS, Crossing
 from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
 from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
@@ -60,6 +61,10 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 # How long an application may stream its response before a body is taken for unwanted
 # that it has never asked for, and that is longer than the buffer.
 UNREAD_S = 5.0
+
+# How often a thread may wait for a body without a place for it, and the next time gets
+# an error. A wait ends with the next bytes, or after `LIVENESS_S`.
+UNPLACED_WAITS = 2
 
 # Held for the few instructions that open an inlet or change whether a body holds a
 # place, by the thread or the task.
@@ -192,10 +197,11 @@ class RequestBody:
         elif not is_coded:
             # HTTP/2 and later mark the end of a request without a header. And
             # clients in process, and gateways of events, need no header at all.
-            if scope["method"] in _BODILESS_METHODS:
+            seldom = scope["method"] in _BODILESS_METHODS
+            if seldom and (is_http1 or not self._intake.is_always_whole):
                 self._is_unexpected = True
                 return False
-            if is_http1:
+            if seldom or is_http1:
                 if not self._is_spooled(scope):
                     self._is_unexpected = True
                     return False
@@ -264,11 +270,9 @@ class RequestBody:
         """
         with _OPENING:
             if self._inlet is None:
-                self._inlet = self._new_inlet()
+                insist = partial(self._insist, count(1))
+                self._inlet = Inlet(self._crossing, self._limits.buffer, insist)
             return self._inlet
-
-    def _new_inlet(self) -> Inlet:
-        return Inlet(self._crossing, self._limits.buffer, self._take_place)
 
     def _pull(self) -> bytes:
         return self._open().pull()
@@ -282,11 +286,15 @@ class RequestBody:
         Raises:
             RequestRefused: The body is longer than permitted, or there is no room.
         """
+        is_here = False
         try:
-            return await (self._receive_spool if self._spool else self._receive_some)()
-        except BaseException:
-            self.discard()
-            raise
+            is_here = await (
+                self._receive_spool if self._spool else self._receive_some
+            )()
+        finally:
+            if not is_here:
+                self.discard()
+        return is_here
 
     async def _receive_some(self) -> bool:
         """Receive a short body whole, of any other what comes in one message."""
@@ -299,6 +307,8 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
+            if len(chunks) > MAX_ITEMS:
+                chunks = [b"".join(chunks)]  # since each has memory of its own
             more = self._has_more()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
@@ -318,7 +328,6 @@ class RequestBody:
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.discard()
                 return False
             data = self._checked(message)
             if length is not None:
@@ -364,6 +373,23 @@ class RequestBody:
             if not (self._has_place or self._is_closed):
                 self._has_place = self.holds = self._intake.uploads.take()
             return self._has_place
+
+    def _insist(self, waits: Iterator[int]) -> bool:
+        """Take a place for a body that the headers do not announce, or give it up.
+
+        Its thread is at work already, and most such bodies are empty and end at once.
+        Where there is no place for one that does not, its thread may not wait for
+        longer, since it is one of those that quick requests need.
+
+        Raises:
+            RequestRefused: It has waited often enough without a place.
+        """
+        if self._take_place():
+            return True
+        if not self._crossing.streaming and next(waits) > UNPLACED_WAITS:
+            self.refusal = _busy()
+            raise self.refusal
+        return False
 
     def _give_place_back(self) -> None:
         if not self._has_place:
@@ -468,7 +494,8 @@ class RequestBody:
 
     def _stream(self) -> Inlet:
         length = self._length
-        inlet = self._inlet = self._new_inlet()
+        inlet = Inlet(self._crossing, self._limits.buffer, self._take_place)
+        self._inlet = inlet
         self._input = BodyReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
@@ -510,6 +537,6 @@ def _too_large(limit: int | None) -> RequestRefused:
 def _busy() -> RequestRefused:
     return RequestRefused(
         "503 Service Unavailable",
-        "Too many long request bodies arrive at the same time; try again later.",
+        "Too many request bodies arrive at the same time; try again later.",
         (("Retry-After", "10"),),
     )
