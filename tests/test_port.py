@@ -99,6 +99,24 @@ def test_port_wakes_a_busy_loop_once_for_many_callbacks() -> None:
     port.asyncio_loop.close()
 
 
+def test_port_calls_what_comes_after_a_callback_that_fails() -> None:
+    port = SlowPort()
+    called: list[int] = []
+
+    def fail() -> None:
+        raise KeyError("in a callback")
+
+    port.post(fail)
+    port.post(lambda: called.append(1))
+    with pytest.raises(KeyError):
+        port.wake_ups.pop()()
+    port.wake_ups.pop()()
+    assert called == [1]
+    assert not port.wake_ups
+    assert port.asyncio_loop
+    port.asyncio_loop.close()
+
+
 @on_each_kind
 def test_port_of_a_loop_that_is_gone_takes_callbacks_and_forgets_them(
     on_loop: Run,
@@ -357,13 +375,13 @@ def test_work_that_takes_long_is_nudged_and_abandoned_by_a_drain(
         port.enter(slow)
         await slow.nudged
         port.call_later(0, lambda: port.leave(quick))
-        await port.drain(0.05)
+        await port.drain(term, 0.05)
         assert slow.abandoned
         assert not quick.abandoned
         port.call_later(0, lambda: port.leave(slow))
-        await port.drain(WAIT_S)
+        await port.drain(term, WAIT_S)
         assert port.crossings == set()
-        await port.drain(WAIT_S)
+        await port.drain(term, WAIT_S)
 
     on_loop(main)
 
@@ -412,10 +430,12 @@ def test_work_of_a_server_that_goes_on_is_not_drained(on_loop: Run) -> None:
         work = [Work(port), Work(port, other), Work(port, ending)]
         for one in work:
             port.enter(one)
-        await port.drain(0)
+        await port.drain(ending, 0)
         assert [one.abandoned for one in work] == [False, False, True]
         other.is_ending = True
         assert port.drains(None)
+        await port.drain(ending, 0)
+        assert [one.abandoned for one in work] == [True, False, True]
         port.terms.clear()
         assert not port.drains(None)
         for one in work:
@@ -425,7 +445,7 @@ def test_work_of_a_server_that_goes_on_is_not_drained(on_loop: Run) -> None:
 
 
 @on_each_kind
-def test_drains_of_two_servers_end_when_the_work_of_both_has_ended(
+def test_drains_of_two_servers_end_each_when_its_own_work_has_ended(
     on_loop: Run,
 ) -> None:
     async def main(port: Port) -> None:
@@ -436,18 +456,18 @@ def test_drains_of_two_servers_end_when_the_work_of_both_has_ended(
         for one in work:
             port.enter(one)
         port.call_later(0, lambda: port.leave(work[0]))
-        port.call_later(0, lambda: port.leave(work[1]))
-        ended: list[int] = []
+        ended: list[Term] = []
 
-        async def drain(number: int) -> bool:
-            await port.drain(WAIT_S)
-            ended.append(number)
+        async def drain(term: Term, patience: float) -> bool:
+            await port.drain(term, patience)
+            ended.append(term)
             return False
 
-        await port.beside(lambda: drain(1), lambda: drain(2))
-        assert 2 in ended
-        assert not (work[0].abandoned)
-        assert not (work[1].abandoned)
+        await port.beside(lambda: drain(second, 0.05), lambda: drain(first, WAIT_S))
+        assert ended == [first]
+        await drain(second, 0)
+        assert [one.abandoned for one in work] == [False, True]
+        port.leave(work[1])
 
     on_loop(main)
 

@@ -265,7 +265,8 @@ class Bridge:
         check_threads()  # as they may be gone since the adapter was made
         for other, its_port in [*self._ports.items()]:
             if its_port.is_gone():
-                del self._ports[other]
+                # Another loop's thread may find out at the same time.
+                self._ports.pop(other, None)
         self._ports[loop] = port
         return port
 
@@ -347,6 +348,21 @@ class Bridge:
         return results[0]
 
 
+def _lost_by(executor: Executor) -> RuntimeError:
+    return RuntimeError(
+        f"{executor!r} has dropped the request before it ran: the executor was shut "
+        f"down, or cancelled its future"
+    )
+
+
+def _name(executor: Executor, error: BaseException) -> None:
+    """Add to an error by which executor a request was not run."""
+    note = f"The request was to run in {executor!r}."
+    # Executors may raise the same error again and again.
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
 class Crossing:
     """One task and the thread that works for it.
 
@@ -361,6 +377,7 @@ class Crossing:
         age: Ticks of `TICK_S` since the start.
         abandoned: Nobody wants the result any more; the thread should end.
         deserted: Nor does anybody wait for the thread to end.
+        dropped: No thread has begun the work, and none will.
         indispensable: The work is to be done even if it was abandoned before a
             thread has begun it. Without this it is dropped then.
         cancels: Coroutines that the work waits for are cancelled if it is abandoned.
@@ -384,7 +401,6 @@ class Crossing:
         "_bells",
         "_bridge",
         "_context",
-        "_future",
         "_has_stalled",
         "_ident",
         "_in_hand",
@@ -392,10 +408,10 @@ class Crossing:
         "_items",
         "_on_lost_error",
         "_put",
+        "_queued",
         "_sleeping",
         "_stalled",
         "_taken",
-        "_task",
         "_unbegun",
         "_waiter",
         "_window",
@@ -404,6 +420,7 @@ class Crossing:
         "apart",
         "cancels",
         "deserted",
+        "dropped",
         "ended",
         "error",
         "granted",
@@ -418,7 +435,6 @@ class Crossing:
     )
 
     _on_lost_error: Callable[[BaseException], object]
-    _task: asyncio.Task[None]
 
     def __init__(
         self, bridge: Bridge, port: Port, work: Callable[[], object], *, buffer: int
@@ -433,6 +449,7 @@ class Crossing:
         self.age = 0
         self.abandoned = False
         self.deserted = False
+        self.dropped = False
         self.indispensable = False
         self.cancels = True
         self.ended = False
@@ -457,7 +474,8 @@ class Crossing:
         self._bell: Bell | None = None
         self._bells: tuple[Rings, ...] = ()
         self._async_tasks: Sequence[asyncio.Task[Any]] = ()
-        self._future: Future[None] | None = None  # of an executor that is not ours
+        # Where the executor is not ours, what can still take the work back from it.
+        self._queued: Future[None] | asyncio.Task[None] | None = None
         self._ident = 0  # of the thread that does the work
 
     # The task's side.
@@ -482,18 +500,28 @@ class Crossing:
                 execute(self._run)
             elif bridge.thread_sensitive:
                 if loop:
-                    self._task = loop.create_task(self._run_thread_sensitive())
+                    self._queued = loop.create_task(self._run_thread_sensitive())
                 else:
-                    SyncToAsync.single_thread_executor.submit(self._run)
+                    self._submit(SyncToAsync.single_thread_executor)
             elif bridge.pool:
                 bridge.pool.execute(self._run)
             else:
-                self._future = bridge.executor.submit(self._run)
-                self._future.add_done_callback(self._note_outcome)
+                self._submit(bridge.executor)
         except BaseException:
             self.port.leave(self)
             self._let_go()
             raise
+
+    def _submit(self, executor: Executor) -> None:
+        try:
+            future = executor.submit(self._run)
+        except RuntimeError as error:
+            _name(executor, error)
+            raise
+        # There are executors that give nothing, and cannot tell what they have lost.
+        if isinstance(future, Future):
+            self._queued = future
+            future.add_done_callback(partial(self._note_outcome, executor))
 
     def start_movable(self) -> bool:
         """Hand the work to a thread that it may `move_apart` with.
@@ -601,10 +629,11 @@ class Crossing:
         """Tell the thread to end: no more is wanted. Work not begun is dropped.
 
         Args:
-            at_end: The loop is about to end, so that no coroutine can go on.
+            at_end: The loop is about to end, so that no coroutine can go on, and no
+                work may begin.
         """
         self.abandoned = True
-        if not self.indispensable:
+        if not self.indispensable or at_end:
             self.drop()
         if self.cancels or at_end:
             for task in list(self._async_tasks):
@@ -622,10 +651,10 @@ class Crossing:
             return False
         # Where it waits for a thread, nothing is left but this object.
         self._context = contextvars.Context()
-        if self._future:
-            self._future.cancel()
+        self.dropped = self.ended = True
+        if self._queued:
+            self._queued.cancel()
         self._let_go()
-        self.ended = True
         if self.deserted:
             self._bury()
         self._wake()
@@ -684,6 +713,7 @@ class Crossing:
         """Count the crossing as over."""
         self.port.leave(self)
         self.over = True
+        self._queued = None  # it refers to this object
         if self.granted:  # looked at after `over` is up, see `Budget.widen`
             self._bridge.windows.settle(self)
         for bell in self._bells:
@@ -926,23 +956,22 @@ class Crossing:
             self._end_stream()
         self._end()
 
-    def _note_outcome(self, future: "Future[None]") -> None:
+    def _note_outcome(self, executor: Executor, future: "Future[None]") -> None:
         """End with the error of an executor that has lost the work; any thread.
 
         An executor that is shut down may cancel what waits, and one whose threads
         cannot start breaks. The work itself raises nothing.
         """
-        error: BaseException | None = None
+        if not self._unbegun:
+            return  # begun by a thread, or dropped by us
         if future.cancelled():
-            error = RuntimeError(
-                f"{self._bridge.executor!r} has dropped the request before it ran: "
-                f"the executor was shut down, or cancelled its future"
-            )
+            error: BaseException = _lost_by(executor)
+        elif broken := future.exception():
+            error = broken
+            _name(executor, error)
         else:
-            error = future.exception()
-        if error is None:
             return
-        with suppress(IndexError):  # begun by a thread, or dropped by us
+        with suppress(IndexError):  # dropped by us in the same moment
             self._unbegun.pop()
             self._let_go()
             self.error = error
@@ -989,12 +1018,17 @@ class Crossing:
         try:
             await sync_to_async(self._run_guarded, thread_sensitive=True)()
         except BaseException as error:
+            if self.dropped:
+                return
             self.error = error  # refused by asgiref, or cancelled with the loop
             if self._unbegun:
                 self._unbegun.clear()
                 self._let_go()
-        if self.ended:
-            return  # it was dropped
+                if isinstance(error, asyncio.CancelledError):
+                    self.error = _lost_by(SyncToAsync.single_thread_executor)
+                    self.error.__cause__ = error
+        if self.dropped:
+            return
         self.ended = True
         if self.deserted:
             self._bury()
