@@ -31,7 +31,6 @@ All of this but where it says so runs on the event loop.
 
 import io
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +45,7 @@ from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
 from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
-from wsgi_asgi._pool import Places
+from wsgi_asgi._pool import Guard, Places
 from wsgi_asgi._spool import Spool, Storage
 from wsgi_asgi._types import Message, Receive, Scope
 
@@ -69,7 +68,7 @@ UNPLACED_WAITS = 2
 
 # Held for the few instructions that open an inlet or change whether a body holds a
 # place, by the thread or the task.
-_OPENING = threading.Lock()
+_OPENING = Guard()
 
 # True, False, "all", or a callable of the scope that gives any of these.
 SpoolPolicy = TypeAliasType("SpoolPolicy", bool | str | Callable[[Scope], bool | str])
@@ -489,7 +488,8 @@ class RequestBody:
                 disconnect_error("the client left before the end of its request body")
             )
         if inlet:
-            self._is_closed = True
+            with _OPENING:  # a thread may be about to take a place
+                self._is_closed = True
             self._give_place_back()
 
     def _stream(self) -> Inlet:

@@ -27,18 +27,29 @@ second, at whether the loop still runs.
 
 import asyncio
 import contextvars
+import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool, check_threads
+from wsgi_asgi._pool import (
+    Bell,
+    DedicatedThreads,
+    Guard,
+    Places,
+    ThreadPool,
+    check_threads,
+    reset_in_child,
+)
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -53,6 +64,8 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
 __all__ = ["MAX_ITEMS", "Bridge", "Crossing", "Rings", "wider"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger("wsgi_asgi")
 
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
@@ -69,8 +82,17 @@ FILE_IDLE_S = 1.0
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
 
+_STALL = (
+    "the event loop stood still for at least %.1f s, and served nobody, while a "
+    "coroutine of the application was under way on it; what an async def view or "
+    "async_to_sync() runs there must not block: make the view a plain def, which has a "
+    "thread of its own, or await what takes time"
+)
+
 # Two threads of one crossing may make a bell at the same time, but seldom do.
-_BELLS = threading.Lock()
+_BELLS = Guard()
+# Nor do they often begin a stream, or do so as the work ends.
+_STREAMS = Guard()
 
 
 class Rings(Protocol):
@@ -101,7 +123,13 @@ class Budget:
     """
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._size = size
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, where nobody holds any."""
+        self._left = self._size
         self._lock = threading.Lock()
 
     def widen(self, crossing: "Crossing", window: int, most: int) -> int:
@@ -138,6 +166,24 @@ class Budget:
             crossing.granted = 0
 
 
+class AsyncTasks(list[asyncio.Task[Any]]):
+    """Tasks that ``async_to_sync`` runs for a thread, while they run.
+
+    asgiref appends each as its first and removes it as its last step.
+
+    Attributes:
+        ended_at: When one was last removed, by `time.monotonic`; absent before.
+    """
+
+    # Each request makes one, and most use none, so nothing is set beforehand.
+    __slots__ = ("ended_at",)
+
+    def remove(self, task: asyncio.Task[Any], /) -> None:
+        """Take notice that a task has ended; on its loop."""
+        super().remove(task)
+        self.ended_at = time.monotonic()
+
+
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -157,6 +203,7 @@ class Bridge:
         files: Threads that read and write files, for work that requests wait for
             while they hold no thread of the executor.
         is_serial: Work runs one after the other.
+        warn_once: Logs a warning, unless it has done so by the same key.
 
     Raises:
         RuntimeError: There are no threads, see `check_threads`.
@@ -186,9 +233,15 @@ class Bridge:
         self.marker = f"wsgi_asgi.term.{id(self):x}"
         self.files = ThreadPool(FILE_THREADS, idle=FILE_IDLE_S)
         self.windows = Budget(windows)
+        self.warn_once: Callable[[str, str], object]
+        self.warn_once = partial(logger.warning, "%s: %s")
         self._hooks = DedicatedThreads(sys.maxsize)
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Know no loop; also in a forked child, where no request goes on."""
         self._ports: dict[object, Port] = {}
-        self._latest: tuple[object, Port | None] = (None, None)
 
     def term_of(self, scope: Mapping[str, Any]) -> Term | None:
         """Find out which of several servers has sent something, if it says so."""
@@ -197,34 +250,24 @@ class Bridge:
 
     def port(self) -> Port:
         """Give the running loop's port."""
-        # What a loop sets for as long as it runs in a thread says which one it is,
-        # without the system call that get_running_loop() makes before Python 3.12.
-        hook = sys.get_asyncgen_hooks().firstiter
-        known_hook, port = self._latest
-        if port is None or hook is None or hook is not known_hook:
-            port = self._find_port()
-            self._latest = hook, port
-        return port
-
-    def _find_port(self) -> Port:
-        check_threads()  # as they may be gone since the adapter was made
-        # First, since a program may run a loop of asyncio's inside trio. And trio
-        # is there if a task of it is.
+        # trio is asked first, since a program may run a loop of asyncio's inside trio,
+        # or trio as a guest of asyncio's loop. And trio is there if a task of it is.
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_task():
             from wsgi_asgi._trio import TrioPort
 
-            return self._port_of(trio.lowlevel.current_trio_token(), TrioPort)
+            token = trio.lowlevel.current_trio_token()
+            return self._ports.get(token) or self._add_port(token, TrioPort())
         loop = asyncio.get_running_loop()
-        return self._port_of(loop, lambda: AsyncioPort(loop))
+        return self._ports.get(loop) or self._add_port(loop, AsyncioPort(loop))
 
-    def _port_of(self, loop: object, make: Callable[[], Port]) -> Port:
-        port = self._ports.get(loop)
-        if port is None:
-            for other, its_port in [*self._ports.items()]:
-                if its_port.is_gone():
-                    del self._ports[other]
-            port = self._ports[loop] = make()
+    def _add_port(self, loop: object, port: Port) -> Port:
+        check_threads()  # as they may be gone since the adapter was made
+        for other, its_port in [*self._ports.items()]:
+            if its_port.is_gone():
+                # Another loop's thread may find out at the same time.
+                self._ports.pop(other, None)
+        self._ports[loop] = port
         return port
 
     def crossings(self) -> "list[Crossing]":
@@ -305,6 +348,21 @@ class Bridge:
         return results[0]
 
 
+def _lost_by(executor: Executor) -> RuntimeError:
+    return RuntimeError(
+        f"{executor!r} has dropped the request before it ran: the executor was shut "
+        f"down, or cancelled its future"
+    )
+
+
+def _name(executor: Executor, error: BaseException) -> None:
+    """Add to an error by which executor a request was not run."""
+    note = f"The request was to run in {executor!r}."
+    # Executors may raise the same error again and again.
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
 class Crossing:
     """One task and the thread that works for it.
 
@@ -319,6 +377,7 @@ class Crossing:
         age: Ticks of `TICK_S` since the start.
         abandoned: Nobody wants the result any more; the thread should end.
         deserted: Nor does anybody wait for the thread to end.
+        dropped: No thread has begun the work, and none will.
         indispensable: The work is to be done even if it was abandoned before a
             thread has begun it. Without this it is dropped then.
         cancels: Coroutines that the work waits for are cancelled if it is abandoned.
@@ -342,7 +401,6 @@ class Crossing:
         "_bells",
         "_bridge",
         "_context",
-        "_future",
         "_has_stalled",
         "_ident",
         "_in_hand",
@@ -350,10 +408,10 @@ class Crossing:
         "_items",
         "_on_lost_error",
         "_put",
+        "_queued",
         "_sleeping",
         "_stalled",
         "_taken",
-        "_task",
         "_unbegun",
         "_waiter",
         "_window",
@@ -362,6 +420,7 @@ class Crossing:
         "apart",
         "cancels",
         "deserted",
+        "dropped",
         "ended",
         "error",
         "granted",
@@ -376,7 +435,6 @@ class Crossing:
     )
 
     _on_lost_error: Callable[[BaseException], object]
-    _task: asyncio.Task[None]
 
     def __init__(
         self, bridge: Bridge, port: Port, work: Callable[[], object], *, buffer: int
@@ -391,6 +449,7 @@ class Crossing:
         self.age = 0
         self.abandoned = False
         self.deserted = False
+        self.dropped = False
         self.indispensable = False
         self.cancels = True
         self.ended = False
@@ -415,7 +474,8 @@ class Crossing:
         self._bell: Bell | None = None
         self._bells: tuple[Rings, ...] = ()
         self._async_tasks: Sequence[asyncio.Task[Any]] = ()
-        self._future: Future[None] | None = None  # of an executor that is not ours
+        # Where the executor is not ours, what can still take the work back from it.
+        self._queued: Future[None] | asyncio.Task[None] | None = None
         self._ident = 0  # of the thread that does the work
 
     # The task's side.
@@ -440,18 +500,28 @@ class Crossing:
                 execute(self._run)
             elif bridge.thread_sensitive:
                 if loop:
-                    self._task = loop.create_task(self._run_thread_sensitive())
+                    self._queued = loop.create_task(self._run_thread_sensitive())
                 else:
-                    SyncToAsync.single_thread_executor.submit(self._run)
+                    self._submit(SyncToAsync.single_thread_executor)
             elif bridge.pool:
                 bridge.pool.execute(self._run)
             else:
-                self._future = bridge.executor.submit(self._run)
-                self._future.add_done_callback(self._note_outcome)
+                self._submit(bridge.executor)
         except BaseException:
             self.port.leave(self)
             self._let_go()
             raise
+
+    def _submit(self, executor: Executor) -> None:
+        try:
+            future = executor.submit(self._run)
+        except RuntimeError as error:
+            _name(executor, error)
+            raise
+        # There are executors that give nothing, and cannot tell what they have lost.
+        if isinstance(future, Future):
+            self._queued = future
+            future.add_done_callback(partial(self._note_outcome, executor))
 
     def start_movable(self) -> bool:
         """Hand the work to a thread that it may `move_apart` with.
@@ -536,6 +606,20 @@ class Crossing:
         self.nudged = True
         self._wake()
 
+    def note_stall(self, seconds: float, since: float) -> None:
+        """Warn if the loop stood still while it ran a coroutine of the work's.
+
+        The sign is that one has begun and not ended, or has ended just now. Of one that
+        has ended in asgiref's own thread nothing is known. And one that waits shows the
+        same sign while something else holds the loop up.
+        """
+        tasks, loop = self._async_tasks, self.port.asyncio_loop
+        if loop and (
+            getattr(tasks, "ended_at", 0.0) >= since
+            or any(task.get_loop() is loop for task in list(tasks))
+        ):
+            self._bridge.warn_once("stall", _STALL % seconds)
+
     @property
     def has_begun(self) -> bool:
         """Whether a thread has begun the work, or nobody ever will."""
@@ -545,10 +629,11 @@ class Crossing:
         """Tell the thread to end: no more is wanted. Work not begun is dropped.
 
         Args:
-            at_end: The loop is about to end, so that no coroutine can go on.
+            at_end: The loop is about to end, so that no coroutine can go on, and no
+                work may begin.
         """
         self.abandoned = True
-        if not self.indispensable:
+        if not self.indispensable or at_end:
             self.drop()
         if self.cancels or at_end:
             for task in list(self._async_tasks):
@@ -566,10 +651,10 @@ class Crossing:
             return False
         # Where it waits for a thread, nothing is left but this object.
         self._context = contextvars.Context()
-        if self._future:
-            self._future.cancel()
+        self.dropped = self.ended = True
+        if self._queued:
+            self._queued.cancel()
         self._let_go()
-        self.ended = True
         if self.deserted:
             self._bury()
         self._wake()
@@ -628,6 +713,7 @@ class Crossing:
         """Count the crossing as over."""
         self.port.leave(self)
         self.over = True
+        self._queued = None  # it refers to this object
         if self.granted:  # looked at after `over` is up, see `Budget.widen`
             self._bridge.windows.settle(self)
         for bell in self._bells:
@@ -827,10 +913,29 @@ class Crossing:
         pool.step_in()
 
     def begin_stream(self) -> None:
-        """Count this thread among the streams from now on, if there is room."""
+        """Count the work's thread among the streams from now on, if there is room.
+
+        It may be called by any thread that the work has started. Nothing is counted
+        twice, nor once the work has ended.
+        """
         pool = self._bridge.pool
-        if not self.streaming and pool and not self._bridge.thread_sensitive:
-            self.streaming = pool.begin_stream()
+        if self.streaming or not pool or self._bridge.thread_sensitive:
+            return
+        with _STREAMS:
+            if self.running and not self.streaming:
+                self.streaming = pool.begin_stream()
+        # Looked at after `streaming` is up, as `_run` looks at that after `running` is
+        # down. Whoever comes second sees the first.
+        if not self.running:
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        """Count the work's thread as it was counted before; once is enough."""
+        with _STREAMS:
+            pool = self._bridge.pool
+            if self.streaming and pool:
+                self.streaming = False
+                pool.end_stream()
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
@@ -847,27 +952,26 @@ class Crossing:
             self.error = error
         del work  # it refers to this object
         self.running = False
-        if self.streaming and self._bridge.pool:
-            self._bridge.pool.end_stream()
+        if self.streaming:
+            self._end_stream()
         self._end()
 
-    def _note_outcome(self, future: "Future[None]") -> None:
+    def _note_outcome(self, executor: Executor, future: "Future[None]") -> None:
         """End with the error of an executor that has lost the work; any thread.
 
         An executor that is shut down may cancel what waits, and one whose threads
         cannot start breaks. The work itself raises nothing.
         """
-        error: BaseException | None = None
+        if not self._unbegun:
+            return  # begun by a thread, or dropped by us
         if future.cancelled():
-            error = RuntimeError(
-                f"{self._bridge.executor!r} has dropped the request before it ran: "
-                f"the executor was shut down, or cancelled its future"
-            )
+            error: BaseException = _lost_by(executor)
+        elif broken := future.exception():
+            error = broken
+            _name(executor, error)
         else:
-            error = future.exception()
-        if error is None:
             return
-        with suppress(IndexError):  # begun by a thread, or dropped by us
+        with suppress(IndexError):  # dropped by us in the same moment
             self._unbegun.pop()
             self._let_go()
             self.error = error
@@ -883,7 +987,7 @@ class Crossing:
         local["main_event_loop"] = port.asyncio_loop
         local["main_event_loop_pid"] = port.pid
         # Tasks that async_to_sync starts for this thread.
-        local["task_context"] = self._async_tasks = []
+        local["task_context"] = self._async_tasks = AsyncTasks()
         try:
             if self._context:
                 restore_context(self._context)
@@ -903,6 +1007,8 @@ class Crossing:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self.deserted:
+            if self.granted:  # the loop may be gone, and nobody bury it
+                self._bridge.windows.settle(self)
             self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)
@@ -912,12 +1018,17 @@ class Crossing:
         try:
             await sync_to_async(self._run_guarded, thread_sensitive=True)()
         except BaseException as error:
+            if self.dropped:
+                return
             self.error = error  # refused by asgiref, or cancelled with the loop
             if self._unbegun:
                 self._unbegun.clear()
                 self._let_go()
-        if self.ended:
-            return  # it was dropped
+                if isinstance(error, asyncio.CancelledError):
+                    self.error = _lost_by(SyncToAsync.single_thread_executor)
+                    self.error.__cause__ = error
+        if self.dropped:
+            return
         self.ended = True
         if self.deserted:
             self._bury()

@@ -32,11 +32,12 @@ from wsgi_asgi._extensions import Extensions
 from wsgi_asgi._fields import warning_of_dropped
 from wsgi_asgi._files import BLOCK_BYTES, FilePart, FileWrapper
 from wsgi_asgi._limits import Limits
-from wsgi_asgi._port import Port
+from wsgi_asgi._port import Port, Timer
 from wsgi_asgi._response import (
     EARLY_HINT,
     ENDED,
-    READY,
+    NEW,
+    REFUSED,
     TRAILERS,
     Response,
     plain_text,
@@ -80,6 +81,8 @@ class HttpSettings:
         rejected: Exchanges that were answered without the application.
         disconnected: Exchanges whose client left, or was given up, before that.
         dropped: Those of them that waited for a thread in vain after that.
+        dropped_unlogged: Those of them that no log line has told of.
+        dropped_log_port: The loop that is about to log them.
         warned: What was already warned of.
     """
 
@@ -95,6 +98,7 @@ class HttpSettings:
     disconnected: int = 0
     dropped: int = 0
     dropped_unlogged: int = 0
+    dropped_log_port: Port | None = None
     warned: set[str] = field(default_factory=set)
 
     def warn_once(self, key: str, message: str) -> None:
@@ -106,12 +110,17 @@ class HttpSettings:
     def note_dropped(self, port: Port) -> None:
         """Count a request that was dropped, and log all of a second at once."""
         self.dropped += 1
-        if not self.dropped_unlogged:
-            port.call_later(DROPPED_LOG_S, self._log_dropped)
         self.dropped_unlogged += 1
+        # A loop may end before it has logged them, and then another does it.
+        if port is not self.dropped_log_port:
+            self.dropped_log_port = port
+            port.call_later(DROPPED_LOG_S, self._log_dropped)
 
     def _log_dropped(self) -> None:
+        self.dropped_log_port = None
         count, self.dropped_unlogged = self.dropped_unlogged, 0
+        if not count:
+            return  # another loop has logged them
         logger.warning(
             "%s: dropped %d request(s) whose clients had left, since no thread was "
             "free within %g s (Limits.abandoned_timeout); the application has not seen "
@@ -137,6 +146,7 @@ class HttpExchange:
         "_body",
         "_closed",
         "_crossing",
+        "_drop_timer",
         "_extensions",
         "_file",
         "_final_given",
@@ -164,7 +174,8 @@ class HttpExchange:
         self._response = Response(settings.name, scope["method"])
         self._pumping = False  # another task owns receive()
         self._pending: list[Message] = []  # taken, and kept until the pump runs
-        self._told = False  # the server has said that the client left
+        # The server has said that the client left, and does not stop itself.
+        self._told = False
         self._start_given = False  # the head of a response was given to send()
         # The message that completes the response was given to send() ...
         self._final_given = False
@@ -175,6 +186,7 @@ class HttpExchange:
         self._after_file: list[Message] = []  # but for these
         self._extensions: Extensions | None = None  # those that the server offers
         self._closed = False  # the application is done
+        self._drop_timer: Timer | None = None
 
     # On the event loop.
 
@@ -200,12 +212,13 @@ class HttpExchange:
                 # Any iterable is permitted, also one that can be read but once.
                 self._scope = {**self._scope, "headers": [*self._scope["headers"]]}
             if body.prepare(self._scope):
-                if not await body.receive_first():
-                    settings.disconnected += 1
-                    self._told = True
-                    await self._say_closed()
-                    return
-                if port.drains(crossing.term):
+                ends = port.ends(crossing.term)
+                self._told = not await body.receive_first()
+                # The server may even have stopped meanwhile, with the application's
+                # hooks, and this request with it.
+                if not self._told and (
+                    port.drains(crossing.term) or port.ends(crossing.term) > ends
+                ):
                     body.discard()
                     raise shutting_down()
         except RequestRefused as refusal:
@@ -214,6 +227,10 @@ class HttpExchange:
         except BaseException as error:
             settings.disconnected += not isinstance(error, Exception)
             raise
+        if self._told:
+            settings.disconnected += 1
+            await self._say_closed()
+            return
         if body.holds:
             crossing.on_drop = body.discard
         crossing.start()
@@ -235,16 +252,26 @@ class HttpExchange:
                 if not isinstance(error, GeneratorExit):
                     await crossing.linger()
             finally:
+                if self._drop_timer and crossing.has_begun:
+                    self._drop_timer.cancel()
                 crossing.desert(self._log_lost_error)
                 if self._file:
                     self._file.close()
             raise
         try:
-            if late_refusal := self._conclude():
+            if crossing.dropped and not self._told:
+                # A shutdown had no time for it, and its client still waits.
+                settings.rejected += 1
+                await self._send_at_last(
+                    _refusal_messages(shutting_down(), self._scope)
+                )
+            elif late_refusal := self._conclude():
                 await self._refuse(late_refusal)
             elif self._told and not self._start_given:
                 await self._say_closed()
         finally:
+            if self._drop_timer:
+                self._drop_timer.cancel()  # else it would keep all of this
             crossing.leave()
             body.close()
 
@@ -365,13 +392,14 @@ class HttpExchange:
         """Listen; True if the client has left before it got its response."""
         if not await self._body.pump():
             return False
-        self._told = True
+        crossing = self._crossing
+        self._told = not crossing.port.drains(crossing.term)
         if self._final_given:
             # A server that says so then means that the response is complete, or
             # gunicorn that its body is, and there may be trailers to come. But it
             # may also have lost the client and never return from send().
             self._body.close()
-            await self._crossing.port.pause(LAST_SEND_S)
+            await crossing.port.pause(LAST_SEND_S)
             self._final_given = self._final_sent
         return self._disconnect()
 
@@ -385,7 +413,7 @@ class HttpExchange:
         crossing.indispensable = self._body.is_whole and not crossing.cancels
         crossing.abandon()
         if not crossing.has_begun:
-            crossing.port.call_later(
+            self._drop_timer = crossing.port.call_later(
                 self._settings.limits.abandoned_timeout, self._drop_unbegun
             )
         return True
@@ -441,16 +469,21 @@ class HttpExchange:
             return
         response = self._response
         status, headers = CLIENT_CLOSED_REQUEST, []
-        if response.state is READY and not crossing.cancels:
+        if not (response.state in (NEW, REFUSED) or crossing.cancels):
             status = response.status
             # No body goes with them, so they cannot announce its length.
             headers = [one for one in response.headers if one[0] != b"content-length"]
-        messages: list[Message] = [
-            {"type": "http.response.start", "status": status, "headers": headers},
-            body_message(b"", more=False),
-        ]
+        await self._send_at_last(
+            [
+                {"type": "http.response.start", "status": status, "headers": headers},
+                body_message(b"", more=False),
+            ]
+        )
+
+    async def _send_at_last(self, messages: list[Message]) -> None:
+        """Send a short response that nobody may be there for."""
         # A server that never returns from send() must not keep the task.
-        await crossing.port.beside(
+        await self._crossing.port.beside(
             partial(self._give_up, LAST_SEND_S), partial(self._send_ignored, messages)
         )
 
@@ -467,14 +500,7 @@ class HttpExchange:
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         self._settings.rejected += 1
-        await self._send_all(
-            plain_text(
-                refusal.status,
-                refusal.reason,
-                refusal.headers,
-                head=self._scope["method"] == "HEAD",
-            )
-        )
+        await self._send_all(_refusal_messages(refusal, self._scope))
         if self._send_error:
             raise self._send_error
 
@@ -650,6 +676,15 @@ class HttpExchange:
                 self._settings.name,
                 exc_info=error,
             )
+
+
+def _refusal_messages(refusal: RequestRefused, scope: Scope) -> list[Message]:
+    return plain_text(
+        refusal.status,
+        refusal.reason,
+        refusal.headers,
+        head=scope["method"] == "HEAD",
+    )
 
 
 def _is_disconnect(error: BaseException) -> bool:

@@ -62,11 +62,10 @@ async def run_lifespan(
         while message["type"] != "lifespan.shutdown":
             message = await receive()
         term.is_ending = True
-        failed = await _stop(bridge, port, on_shutdown, shutdown_timeout)
+        failed = await _stop(bridge, port, term, on_shutdown, shutdown_timeout)
     finally:
         # From now on requests are served again: tests send some after the lifespan.
-        term.is_ending = False
-        port.terms.discard(term)
+        port.retire(term)
     bridge.release()
     if failed:
         text = "; ".join(failed)
@@ -90,11 +89,15 @@ async def _start(bridge: Bridge, send: Send, on_startup: Iterable[Hook]) -> bool
 
 
 async def _stop(
-    bridge: Bridge, port: Port, on_shutdown: Iterable[Hook], shutdown_timeout: float
+    bridge: Bridge,
+    port: Port,
+    term: Term,
+    on_shutdown: Iterable[Hook],
+    shutdown_timeout: float,
 ) -> list[str]:
     """Drain the requests and run the hooks of the end; gives what has failed."""
     deadline = time.monotonic() + shutdown_timeout
-    await port.drain(shutdown_timeout)
+    await port.drain(term, shutdown_timeout)
     failed = []
     for hook in on_shutdown:
         try:

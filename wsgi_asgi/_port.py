@@ -7,9 +7,16 @@ for trio is in `_trio`, which is imported only where trio runs.
 
 import asyncio
 import os
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -24,6 +31,9 @@ __all__ = ["AsyncioPort", "Port", "Term", "Timer", "Waiter", "settle"]
 # How often a loop looks for crossings that take long; `Tracked.nudge` comes after
 # one to two of these.
 TICK_S = 0.1
+# A loop that looks later than that by so much stood still. Between two looks it does so
+# for up to `TICK_S` without being late.
+STALL_S = 1.0
 
 
 class Timer(Protocol):
@@ -48,10 +58,12 @@ class Term:
 
     Attributes:
         is_ending: The server is about to stop, and takes no new work.
+        is_over: The server has stopped.
     """
 
     def __init__(self) -> None:
         self.is_ending = False
+        self.is_over = False
 
 
 class Tracked(Protocol):
@@ -62,6 +74,14 @@ class Tracked(Protocol):
 
     def nudge(self) -> None:
         """Have the task look after it."""
+
+    def note_stall(self, seconds: float, since: float) -> None:
+        """Hear that the loop stood still, which some coroutine may have caused.
+
+        Args:
+            seconds: For how long, at least.
+            since: When it was last seen to go on, by `time.monotonic`.
+        """
 
     def abandon(self, *, at_end: bool = False) -> None:
         """Tell its thread to end; the server's end has come if `at_end`."""
@@ -96,7 +116,9 @@ class Port(ABC):
         self._callbacks: deque[Callable[[], object]] = deque()
         self._scheduled = False
         self._ticking = False
-        self._drains: set[Waiter] = set()
+        self._ticked_at = 0.0  # when the last tick came, or the first was asked for
+        self._drains: dict[Term, Waiter] = {}
+        self._ends = 0  # how often all servers have stopped
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call something on the loop, soon; any thread. Lost if the loop is gone.
@@ -116,31 +138,45 @@ class Port(ABC):
     def _drain(self) -> None:
         self._scheduled = False
         callbacks = self._callbacks
-        while callbacks:
-            callbacks.popleft()()
+        try:
+            while callbacks:
+                callbacks.popleft()()
+        finally:
+            if callbacks:  # the last has failed, and others rely on the next
+                self._scheduled = True
+                self._call_soon(self._drain)
 
     def enter(self, crossing: Tracked) -> None:
         """Count a crossing as under way."""
         self.crossings.add(crossing)
         if not self._ticking:
             self._ticking = True
-            self.call_later(TICK_S, self._tick)
+            self._await_tick()
 
     def leave(self, crossing: Tracked) -> None:
         """Count a crossing as over."""
         self.crossings.discard(crossing)
-        if self._drains and not self._draining():
-            for waiter in self._drains:
+        for term, waiter in self._drains.items():
+            if not any(self._ends_with(term)):
                 settle(waiter)
+
+    def _await_tick(self) -> None:
+        self._ticked_at = time.monotonic()
+        self.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._ticking = bool(self.crossings)
-        if self._ticking:
-            self.call_later(TICK_S, self._tick)
+        if not self._ticking:
+            return
+        since = self._ticked_at
+        self._await_tick()
+        late = self._ticked_at - since - TICK_S
         for crossing in self.crossings:
             crossing.age += 1
             if crossing.age == 2:
                 crossing.nudge()
+            if late > STALL_S:
+                crossing.note_stall(late, since)
 
     def drains(self, term: Term | None) -> bool:
         """Tell whether no new work is taken.
@@ -153,23 +189,47 @@ class Port(ABC):
             return term.is_ending
         return bool(self.terms) and all(one.is_ending for one in self.terms)
 
-    def _draining(self) -> list[Tracked]:
-        return [one for one in self.crossings if self.drains(one.term)]
+    def retire(self, term: Term) -> None:
+        """Forget a server that has stopped; what comes later is served."""
+        self._ends += self.drains(None)
+        self.terms.discard(term)
+        term.is_ending = False
+        term.is_over = True
 
-    async def drain(self, patience: float) -> None:
-        """Wait until work that `drains` has ended, then abandon what is left of it.
+    def ends(self, term: Term | None) -> int:
+        """Give a number that grows when the server stops which work comes from.
 
         Args:
+            term: As for `drains`.
+        """
+        return self._ends if term is None else term.is_over
+
+    def _ends_with(self, term: Term) -> Iterator[Tracked]:
+        """Find the work that must end before a server can."""
+        all_end = self.drains(None)
+        return (
+            one
+            for one in self.crossings
+            if one.term is term or (one.term is None and all_end)
+        )
+
+    async def drain(self, term: Term, patience: float) -> None:
+        """Wait until the work of a server has ended, then abandon what is left of it.
+
+        Work that comes from nobody knows where is waited for where all servers are
+        about to stop.
+
+        Args:
+            term: That of the server.
             patience: Seconds to wait.
         """
-        if self._draining():
-            waiter = self.new_waiter()
-            self._drains.add(waiter)
+        if any(self._ends_with(term)):
+            waiter = self._drains[term] = self.new_waiter()
             try:
                 await self.wait_for(waiter, patience)
             finally:
-                self._drains.discard(waiter)
-            for crossing in self._draining():
+                del self._drains[term]
+            for crossing in [*self._ends_with(term)]:
                 crossing.abandon(at_end=True)
 
     async def wait_for(self, waiter: Waiter, patience: float) -> None:

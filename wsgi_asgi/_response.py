@@ -40,7 +40,8 @@ from wsgi_asgi._types import ExcInfo, Message
 __all__ = [
     "EARLY_HINT",
     "ENDED",
-    "READY",
+    "NEW",
+    "REFUSED",
     "TRAILERS",
     "TRANSITIONS",
     "Event",

@@ -18,6 +18,7 @@ from typing import IO
 
 from wsgi_asgi._bridge import MAX_ITEMS, Bridge
 from wsgi_asgi._errors import RequestRefused
+from wsgi_asgi._pool import reset_in_child
 
 __all__ = ["Spool", "Storage"]
 
@@ -41,6 +42,11 @@ class Storage:
         self.bridge = bridge
         self.memory = memory
         self._total = total
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, which receives none of them."""
         self._used = 0
         self._lock = threading.Lock()
 
