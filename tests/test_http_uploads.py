@@ -179,13 +179,6 @@ def test_request_without_an_end_never_reaches_threads_that_must_not_wait(
     assert not any(server.messages for server in servers)
 
 
-@pytest.fixture
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each wait of a thread end soon."""
-    monkeypatch.setattr("wsgi_asgi._bridge.LIVENESS_S", 0.02)
-
-
-@pytest.mark.usefixtures("short_waits")
 def test_requests_without_an_end_are_refused_where_too_many_wait(
     adapter: MakeAdapter,
 ) -> None:
@@ -209,6 +202,25 @@ def test_requests_without_an_end_are_refused_where_too_many_wait(
     until(lambda: idle(app), "nothing is held")
 
 
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_body_unannounced_that_comes_late_is_waited_for_where_a_place_is_free(
+    adapter: MakeAdapter, version: str
+) -> None:
+    come = Gate("the body comes")
+    server = HttpServer(come, *pieces(b"x"), method="DELETE", http_version=version)
+    served = adapter(echo, limits=Limits(uploads=1 if version == "2" else 0))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(served))
+            await server.received(1).reached()
+            await server.complete.stays_shut()
+            come.open()
+
+    run(main())
+    assert server.body == b"x"
+
+
 def test_body_unannounced_that_comes_soon_is_read_where_no_place_is_free(
     adapter: MakeAdapter,
 ) -> None:
@@ -217,7 +229,6 @@ def test_body_unannounced_that_comes_soon_is_read_where_no_place_is_free(
     assert server.body == b"ab"
 
 
-@pytest.mark.usefixtures("short_waits")
 def test_response_under_way_may_wait_for_a_body_without_a_place(
     adapter: MakeAdapter,
 ) -> None:

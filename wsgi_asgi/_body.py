@@ -63,7 +63,7 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 UNREAD_S = 5.0
 
 # How often a thread may wait for a body without a place for it, and the next time gets
-# an error. A wait ends with the next bytes, or after `LIVENESS_S`.
+# an error. A wait ends with the next bytes, or after `UNPLACED_S`.
 UNPLACED_WAITS = 2
 
 # Held for the few instructions that open an inlet or change whether a body holds a
@@ -199,6 +199,7 @@ class RequestBody:
             # clients in process, and gateways of events, need no header at all.
             seldom = scope["method"] in _BODILESS_METHODS
             if seldom and (is_http1 or not self._intake.is_always_whole):
+                self._end_is_marked = not is_http1
                 self._is_unexpected = True
                 return False
             if seldom or is_http1:
@@ -270,8 +271,10 @@ class RequestBody:
         """
         with _OPENING:
             if self._inlet is None:
-                insist = partial(self._insist, count(1))
-                self._inlet = Inlet(self._crossing, self._limits.buffer, insist)
+                take_place: Callable[[], bool] = self._take_place
+                if self._end_is_marked:
+                    take_place = partial(self._insist, count(1))
+                self._inlet = Inlet(self._crossing, self._limits.buffer, take_place)
             return self._inlet
 
     def _pull(self) -> bytes:
@@ -375,18 +378,21 @@ class RequestBody:
             return self._has_place
 
     def _insist(self, waits: Iterator[int]) -> bool:
-        """Take a place for a body that the headers do not announce, or give it up.
+        """Take a place for a body over HTTP/2 that nothing announced, or give it up.
 
         Its thread is at work already, and most such bodies are empty and end at once.
         Where there is no place for one that does not, its thread may not wait for
         longer, since it is one of those that quick requests need.
 
+        Returns:
+            True if the thread may wait for as long as it takes.
+
         Raises:
             RequestRefused: It has waited often enough without a place.
         """
-        if self._take_place():
+        if self._crossing.streaming or self._take_place():
             return True
-        if not self._crossing.streaming and next(waits) > UNPLACED_WAITS:
+        if next(waits) > UNPLACED_WAITS:
             self.refusal = _busy()
             raise self.refusal
         return False

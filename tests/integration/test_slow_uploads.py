@@ -36,6 +36,8 @@ WAYS: dict[str, tuple[Headers, bytes]] = {
     "silent": ([("content-length", "70000")], b""),
 }
 in_each_way = pytest.mark.parametrize("way", WAYS)
+# Over HTTP/2, where a request with any method may have a body that nothing announces.
+WITHOUT_AN_END = "without an end"
 
 
 class Site:
@@ -61,20 +63,24 @@ class Site:
 
     def request(self, path: str, way: str) -> bytes:
         """Give the bytes that a client of one way ever sends."""
+        if way == WITHOUT_AN_END:
+            return self._request_2("GET", path, [], b"")
         headers, body = WAYS[way]
         if self.peer.http2:
-            return self._request_2(path, headers, body)
+            return self._request_2("POST", path, headers, body)
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode()
         if way == "chunked":
             body = b"%x\r\n%b\r\n" % (len(body), body)
         return head + body
 
-    def _request_2(self, path: str, headers: Headers, body: bytes) -> bytes:
+    def _request_2(
+        self, method: str, path: str, headers: Headers, body: bytes
+    ) -> bytes:
         state = h2.connection.H2Connection(h2.config.H2Configuration())
         state.initiate_connection()
         fields = [
-            (":method", "POST"),
+            (":method", method),
             (":path", path),
             (":scheme", "http"),
             (":authority", "localhost"),
@@ -160,6 +166,16 @@ def test_slow_uploads_that_stream_keep_no_quick_request_from_running(
 ) -> None:
     most = THREADS + Limits().uploads + OTHER_THREADS
     assert_others_are_served(site, "/streaming", "chunked", most)
+
+
+def test_requests_without_an_end_keep_no_quick_request_from_running(
+    site: Site,
+) -> None:
+    if not site.peer.http2:
+        pytest.skip("HTTP/1.1 has no body that no header announces")
+    most = THREADS + Limits().uploads + OTHER_THREADS
+    assert_others_are_served(site, "/default", WITHOUT_AN_END, most)
+    assert_others_are_served(site, "/one-thread", WITHOUT_AN_END, OTHER_THREADS)
 
 
 def only(name: str) -> pytest.MarkDecorator:
