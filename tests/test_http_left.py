@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -298,6 +299,50 @@ def test_client_that_left_while_the_server_stops_is_sent_nothing(
     assert not (server.messages)
     assert not (server.dropped)
     assert_left(served)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("http_version", "spec_version", "expected"),
+    [
+        pytest.param("1.1", "2.1", 0, id="hypercorn"),
+        pytest.param("2", "2.1", 2, id="hypercorn, http2"),
+        pytest.param("1.1", "2.3", 2, id="another server"),
+        pytest.param("1.1", None, 2, id="a server without a version"),
+    ],
+)
+def test_server_that_writes_to_clients_that_left_is_given_nothing(
+    adapter: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    http_version: str,
+    spec_version: str | None,
+    expected: int,
+) -> None:
+    # Since it says so as well of a client that has closed but its side, and reads on.
+    monkeypatch.setitem(sys.modules, "hypercorn", sys)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        server.left.open()
+        server.told.wait()
+        return hello(environ, start_response)
+
+    asgi = {"version": "3.0", "spec_version": spec_version}
+    server = HttpServer(
+        piece(b"", more=False), method=method, http_version=http_version, asgi=asgi
+    )
+    serve(adapter(app), server)
+    assert len(server.dropped) == expected
+
+
+def test_server_that_has_refused_the_request_itself_is_given_an_answer(
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hypercorn", sys)
+    server = uploading(piece(b"ab"), disconnect(), header=length(5))
+    server.scope["asgi"]["spec_version"] = "2.1"
+    serve(adapter(never_called), server)
+    assert answer_of(server) == (CLOSED, [])
 
 
 # Servers that do not take it.

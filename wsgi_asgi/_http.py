@@ -465,7 +465,9 @@ class HttpExchange:
         finish has the status that it has given.
         """
         crossing = self._crossing
-        if crossing.port.drains(crossing.term):
+        if crossing.port.drains(crossing.term) or (
+            _writes_on(self._scope) and self._body.is_whole
+        ):
             return
         response = self._response
         status, headers = CLIENT_CLOSED_REQUEST, []
@@ -684,6 +686,20 @@ def _refusal_messages(refusal: RequestRefused, scope: Scope) -> list[Message]:
         refusal.reason,
         refusal.headers,
         head=scope["method"] == "HEAD",
+    )
+
+
+def _writes_on(scope: Scope) -> bool:
+    """Tell whether a server sends what it is given after it has said http.disconnect.
+
+    Hypercorn does so with HTTP/1: it takes the end of what a client sends for the
+    client's leaving, and the client may have closed but its side, and read on. An
+    exception is a request that is not complete, which it has refused by then.
+    """
+    return (
+        scope["http_version"] < "2"
+        and "hypercorn" in sys.modules
+        and scope.get("asgi", {}).get("spec_version") == "2.1"
     )
 
 

@@ -139,6 +139,15 @@ class Http2Connection(Connection):
                 return b""
         raise CutError("no end")
 
+    @property
+    def stream(self) -> int:
+        """The stream of the request; assign an earlier one to go back to it."""
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: int) -> None:
+        self._stream = stream
+
     def reset_stream(self) -> None:
         """Give up the request, but not the connection."""
         self._state.reset_stream(self._stream)

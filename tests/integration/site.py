@@ -99,6 +99,9 @@ class Site:
         events: list[str] = self.get("probe", f"/?journal={key or self.key}").json()
         return events
 
+    def open_gate(self) -> None:
+        self.get("probe", f"/?open={self.key}")
+
     def stat(self, app: str, name: str) -> int:
         value: int = self.get("probe", f"/?stats={app}").json()[name]
         return value

@@ -41,6 +41,9 @@ class Memory:
     def growth(self) -> int:
         return self._read("VmHWM") - self.at_start
 
+    def kept(self) -> int:
+        return self._read("VmRSS") - self.at_start
+
     def wait_until_still(self) -> None:
         """Wait until no process has used a processor for a while: all are blocked."""
         seen: list[int] = []

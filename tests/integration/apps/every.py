@@ -12,6 +12,7 @@ from tests.integration.apps import (
     files,
     flask_app,
     journal,
+    leaving,
     mounted,
     others,
     plain,
@@ -44,12 +45,16 @@ ADAPTERS = {
     "bottle-files": files.bottle_app,
     "pyramid-files": files.pyramid_app,
     "whitenoise-files": files.whitenoise_app,
+    "left": leaving.wide,
+    "left-narrow": leaving.narrow,
+    "crowded": leaving.crowded,
     "decimals": decimals.own_pool,
     "decimals-executor": decimals.executor,
     "decimals-thread-sensitive": decimals.thread_sensitive,
 }
 APPS: dict[str, ASGIApp] = {
     **ADAPTERS,
+    **leaving.APPS,
     "plain-in-context": ContextMiddleware(plain.app),
     "flask-in-context": ContextMiddleware(flask_app.app),
     "django-in-context": ContextMiddleware(django_app.app),
@@ -66,12 +71,15 @@ STATS = (
     "completed",
     "rejected",
     "disconnected",
+    "dropped",
 )
 
 
 async def probe(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an adapter's numbers, or with the journal of a key."""
+    """Answer with an adapter's numbers, or with the journal of a key; open a gate."""
     query = QueryParams(scope["query_string"])
+    if "open" in query:
+        leaving.gates[query["open"]].set()
     if "stats" in query:
         stats = ADAPTERS[query["stats"]].stats()
         response = JSONResponse({name: getattr(stats, name) for name in STATS})
