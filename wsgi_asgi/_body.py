@@ -14,9 +14,10 @@ How it travels depends on what the headers say of it:
 
 A body that streams can make its thread wait for the client. Such a thread does not
 count against the bound of quick requests, but it holds one of `Limits.uploads` places.
-Where none is free, the body is received whole as well. So it is, always, where
-requests run one after the other or in an executor that is not ours, since there a
-thread that waits would keep others from running.
+Where none is free, the body is received whole as well, or refused if the thread runs
+already, as nothing announced a body. It is received whole, always, where requests run
+one after the other or in an executor that is not ours, since there a thread that waits
+would keep others from running.
 
 On HTTP/2 and later the end of a body is a mark of its own, which often follows the last
 byte in another frame. The application gets the last byte with it and not before, since

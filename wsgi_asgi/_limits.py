@@ -29,8 +29,9 @@ class Limits:
             folder for temporary files, and at most 4 GiB.
         uploads: How many requests may have a body that streams. Each may hold a
             thread that waits for more of it, beside those that `threads` bounds.
-            The body of a further one is received whole first; if that would be
-            longer than `spool`, it gets 503.
+            The body of a further one is received whole first. It gets 503 if that
+            would be longer than `spool`, or if the application runs already, since
+            over HTTP/2 nothing has announced a body.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
         websockets: How many accepted WebSockets, beside all requests, may each
