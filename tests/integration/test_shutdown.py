@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.live import reasons
+from conformance.live import reasons, servers
 from conformance.live.clients import Connection, CutError
 from conformance.live.http1 import Http1Connection
 from conformance.live.polling import wait_until
@@ -16,6 +16,8 @@ from tests.integration.apps.plain import SHUTDOWN_S
 pytestmark = pytest.mark.integration
 
 ENDING = "tests.integration.apps.plain:ending"
+STUCK = "tests.integration.apps.plain:stuck"
+STUCK_GRACE_S = 4
 # A few seconds more: hypercorn needs more than one to end when it is idle.
 EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
 
@@ -23,6 +25,16 @@ EXIT_S = GRACE_S + SHUTDOWN_S + 5.0
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     with running(request.param, ENDING, tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def stuck_server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    # gunicorn takes a second of it before it says that it stops.
+    monkeypatch.setattr(servers, "GRACE_S", STUCK_GRACE_S)
+    with running(request.param, STUCK, tmp_path) as server:
         yield server
 
 
@@ -125,3 +137,39 @@ def test_server_with_an_upload_under_way_ends(server: Server) -> None:
         connection.send(bytes(100_000))
 
         assert_ends_well(server)
+
+
+# Granian and gunicorn never say that they stop while a client waits, and then kill.
+@pytest.mark.parametrize(
+    "stuck_server",
+    [name for name in SERVERS if name not in {"daphne", "granian", "gunicorn"}],
+    indirect=True,
+)
+def test_server_with_all_threads_stuck_runs_the_hooks_and_ends(
+    stuck_server: Server,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(Http1Connection(stuck_server.port))
+            connection.start("GET", "/stick")
+        assert_runs_the_hooks_and_ends(stuck_server)
+
+
+@pytest.mark.parametrize(
+    "stuck_server", [name for name in SERVERS if name != "daphne"], indirect=True
+)
+def test_server_with_all_threads_stuck_for_clients_that_left_runs_the_hooks_and_ends(
+    stuck_server: Server,
+) -> None:
+    for _ in range(4):
+        with Http1Connection(stuck_server.port) as connection:
+            connection.start("GET", "/stick")
+            connection.leave()
+    assert_runs_the_hooks_and_ends(stuck_server)
+
+
+def assert_runs_the_hooks_and_ends(server: Server) -> None:
+    wait_until(lambda: server.log().count("stuck") == 2, "all threads are stuck")
+    server.terminate()
+    wait_until(server.is_gone, "all processes ended", within=EXIT_S + STUCK_GRACE_S)
+    assert "the hook has run" in server.log()

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.integration.apps import (
+    async_views,
     decimals,
     files,
     flask_app,
@@ -48,6 +49,7 @@ ADAPTERS = {
     "left": leaving.wide,
     "left-narrow": leaving.narrow,
     "crowded": leaving.crowded,
+    "async-views": async_views.adapter,
     "decimals": decimals.own_pool,
     "decimals-executor": decimals.executor,
     "decimals-thread-sensitive": decimals.thread_sensitive,
@@ -55,6 +57,7 @@ ADAPTERS = {
 APPS: dict[str, ASGIApp] = {
     **ADAPTERS,
     **leaving.APPS,
+    "async-views": async_views.app,
     "plain-in-context": ContextMiddleware(plain.app),
     "flask-in-context": ContextMiddleware(flask_app.app),
     "django-in-context": ContextMiddleware(django_app.app),

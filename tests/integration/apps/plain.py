@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -180,6 +181,13 @@ def work_on(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     return [b"late"]
 
 
+def stick(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Never return."""
+    environ["wsgi.errors"].write("stuck\n")
+    _never.wait()
+    raise AssertionError("nobody sets it")
+
+
 def meet(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
     """Answer when two requests are here at the same time."""
     _meetings[_query(environ, "key")].wait(MEET_S)
@@ -244,6 +252,7 @@ ROUTES: dict[str, Route] = {
     "/hold": hold,
     "/flood": flood,
     "/work-on": work_on,
+    "/stick": stick,
     "/meet": meet,
     "/fail": fail,
     "/fail-late": fail_late,
@@ -271,5 +280,17 @@ bounded = WsgiToAsgi(
 )
 limited = WsgiToAsgi(
     application, limits=Limits(body=BODY_BYTES, spool=SPOOL_BYTES, spool_total=0)
+)
+
+
+def say_that_it_ends() -> None:
+    sys.stderr.write("the hook has run\n")
+
+
+stuck = WsgiToAsgi(
+    application,
+    threads=2,
+    limits=Limits(shutdown_timeout=SHUTDOWN_S / 5),
+    on_shutdown=[say_that_it_ends],
 )
 ending = WsgiToAsgi(application, limits=Limits(shutdown_timeout=SHUTDOWN_S))
