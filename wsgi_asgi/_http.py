@@ -50,6 +50,9 @@ logger = logging.getLogger("wsgi_asgi")
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
+# The same for a response that nobody hears but what stands between: that has taken it
+# by then, and Hypercorn's send() to an HTTP/2 client that is gone never returns.
+UNHEARD_SEND_S = 0.5
 
 # How long requests that are dropped are counted before the count is logged.
 DROPPED_LOG_S = 1.0
@@ -263,7 +266,7 @@ class HttpExchange:
                 # A shutdown had no time for it, and its client still waits.
                 settings.rejected += 1
                 await self._send_at_last(
-                    _refusal_messages(shutting_down(), self._scope)
+                    _refusal_messages(shutting_down(), self._scope), LAST_SEND_S
                 )
             elif late_refusal := self._conclude():
                 await self._refuse(late_refusal)
@@ -479,14 +482,15 @@ class HttpExchange:
             [
                 {"type": "http.response.start", "status": status, "headers": headers},
                 body_message(b"", more=False),
-            ]
+            ],
+            UNHEARD_SEND_S,
         )
 
-    async def _send_at_last(self, messages: list[Message]) -> None:
-        """Send a short response that nobody may be there for."""
+    async def _send_at_last(self, messages: list[Message], seconds: float) -> None:
+        """Send a short response that nobody may be there for, for so many seconds."""
         # A server that never returns from send() must not keep the task.
         await self._crossing.port.beside(
-            partial(self._give_up, LAST_SEND_S), partial(self._send_ignored, messages)
+            partial(self._give_up, seconds), partial(self._send_ignored, messages)
         )
 
     async def _give_up(self, seconds: float) -> bool:
