@@ -14,6 +14,8 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 default_role = "literal"
 # Pages quote what programs say, letter by letter.
 smartquotes = False
+# Pages link to sections of other pages by their titles.
+myst_heading_anchors = 2
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -21,5 +21,4 @@ def count(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("", count)]
 
-# Django takes a body without a Content-Length for an empty one; spool gives it one.
-app = WsgiToAsgi(get_wsgi_application(), spool=True)
+app = WsgiToAsgi(get_wsgi_application())

@@ -87,6 +87,15 @@ class MakeAdapter(Protocol):
     ) -> WsgiToAsgi: ...
 
 
+class Clock:
+    """Stands in for the module `time`, and goes on only as a test has it."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Gate:
     """Opens once. Threads and coroutines may open it, and wait for it.
 

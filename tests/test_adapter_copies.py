@@ -62,6 +62,14 @@ class Registered(WsgiToAsgi):
         return {**super().__getstate__(), "note": "copied"}
 
 
+class Mounted(Counting):
+    """An application that keeps its adapters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters = [WsgiToAsgi(self) for _ in range(3)]
+
+
 @pytest.fixture
 def copied(adapter: MakeAdapter) -> Callable[..., Any]:
     """Copy an adapter made of arguments; both are ended with the test."""
@@ -148,6 +156,24 @@ def test_deepcopy_of_a_subclass_shares_nothing_but_the_arguments() -> None:
 def test_copy_of_a_subclass_with_a_state_of_its_own_has_that(how: Copy) -> None:
     app = how(Registered(hello))
     assert (type(app), app.note) == (Registered, "copied")
+
+
+@pytest.mark.parametrize("how", [pickled, pickled_for_a_process])
+@pytest.mark.parametrize("keeps", [True, False], ids=["the application", "an adapter"])
+def test_copy_of_an_application_that_keeps_its_adapters_keeps_its_own(
+    how: Callable[[object], Any], keeps: bool
+) -> None:
+    original = Mounted()
+    if keeps:
+        copied: Mounted = how(original)
+    else:
+        arguments = how(original.adapters[0]).__getstate__()["_arguments"]
+        copied = arguments["wsgi_application"]
+    for app in copied.adapters:
+        assert app.__getstate__()["_arguments"]["wsgi_application"] is copied
+    serve(copied.adapters[2], HttpServer())
+    assert (copied.calls, original.calls) == (1, 0)
+    copied.adapters[2].executor.shutdown()
 
 
 def test_arguments_of_the_constructor_are_all_kept() -> None:

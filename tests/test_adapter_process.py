@@ -146,6 +146,61 @@ def test_process_forked_after_use_serves() -> None:
     run_process(_script(script))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork here")
+def test_process_forked_while_uploads_arrive_holds_nothing_of_them() -> None:
+    script = """
+        import signal
+        from wsgi_asgi import Limits, _body, _bridge
+
+        limits = Limits(buffer=2, spool_total=6, windows=100)
+        app = WsgiToAsgi(echo, limits=limits)
+        uploads, storage = app._http.intake.uploads, app._http.intake.storage
+        windows = app._bridge.windows
+        never = Gate("the body comes")
+        spooled = uploading(piece(b"abcd"), never)
+        streamed = uploading(piece(b"x"), never, header=length(9))
+
+        async def main():
+            async with asyncio.TaskGroup() as tasks:
+                for server in (spooled, streamed):
+                    tasks.create_task(server.run(app))
+                    await server.received(2).reached()
+                await until_busy()
+                windows._left -= 5
+                assert (uploads.taken, storage._used) == (1, 4)
+                with (
+                    storage._lock,
+                    windows._lock,
+                    _body._OPENING,
+                    _bridge._BELLS,
+                    _bridge._STREAMS,
+                ):
+                    child = os.fork()
+                    signal.alarm(5)  # so that no failure leaves a child behind
+                    if not child:
+                        work_in_child()
+                for server in (spooled, streamed):
+                    server.left.open()
+            return child
+
+        async def until_busy():
+            while app.stats().busy < 1:
+                await asyncio.sleep(0.001)
+
+        def work_in_child():
+            server = posting(b"abcd", declared=False)
+            thread = threading.Thread(target=serve, args=(app, server))
+            thread.start()
+            thread.join()
+            left = app.stats().busy, uploads.taken, storage._used, windows._left
+            os._exit((server.body, left) != (b"abcd", (0, 0, 0, 100)))
+
+        child = asyncio.run(main())
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    run_process(_script(script))
+
+
 # gevent in the place of threads.
 
 GEVENT = """

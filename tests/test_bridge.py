@@ -3,11 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.drivers import Gate, LoopFactory, on_each_loop, run
+from tests.drivers import Gate, LoopFactory, on_each_loop, run, until
 from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Budget, Crossing
 from wsgi_asgi._mailbox import Inlet, Mailbox
 from wsgi_asgi._pool import ThreadPool
@@ -135,6 +136,100 @@ def test_window_of_sides_that_wait_for_each_other_grows_to_its_bound(
     # The window, and the item that passes it.
     assert batches[0] == 2
     assert max(batches) == WINDOW_BYTES // size + 1
+
+
+def test_window_of_work_that_outlives_its_loop_is_given_back(bridge: Bridge) -> None:
+    may_end = Gate("the work may end")
+    size = bridge.windows._left
+    errors: list[BaseException] = []
+
+    async def main() -> Crossing:
+        crossing = Crossing(bridge, bridge.port(), may_end.wait, buffer=0)
+        crossing.start()
+        assert crossing.widen(1000, 4000) == 4000
+        crossing.abandon()
+        crossing.desert(errors.append)
+        return crossing
+
+    crossing = run(main())
+    assert (crossing.ended, bridge.windows._left) == (False, size - 3000)
+    may_end.open()
+    until(lambda: bridge.windows._left == size, "the bytes are given back")
+    assert not errors
+
+
+class SlowToBegin(ThreadPool):
+    """Takes its time to begin a stream.
+
+    Attributes:
+        begins: Open when it was asked for a first one.
+        begins_again: Open when it was asked for another.
+        may_go_on: Open it to let it begin them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(threads=1, streams=2)
+        self.begins = Gate("a stream begins")
+        self.begins_again = Gate("another stream begins")
+        self.may_go_on = Gate("the stream may begin")
+
+    def begin_stream(self) -> bool:
+        (self.begins_again if self.begins.is_open else self.begins).open()
+        self.may_go_on.wait()
+        return super().begin_stream()
+
+
+@contextmanager
+def slow_to_begin() -> Iterator[SlowToBegin]:
+    """Make a pool; when the block has ended, it must count no stream."""
+    pool = SlowToBegin()
+    yield pool
+    pool.shutdown()
+    assert (pool._streams, pool._awake) == (0, 0)
+
+
+def test_stream_that_two_threads_begin_is_counted_once() -> None:
+    async def main(pool: SlowToBegin) -> None:
+        def work() -> None:
+            second = threading.Thread(target=crossing.begin_stream)
+            pool.begins.on_open(second.start)
+            crossing.begin_stream()
+            second.join()
+
+        bridge = Bridge(pool)
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        crossing.start()
+        await pool.begins.reached()
+        await pool.begins_again.stays_shut()
+        pool.may_go_on.open()
+        await crossing.wait()
+        crossing.leave()
+
+    with slow_to_begin() as pool:
+        run(main(pool))
+
+
+@pytest.mark.parametrize("begins", ["before the end", "after the end"])
+def test_stream_of_work_that_has_ended_is_not_counted(begins: str) -> None:
+    async def main(pool: SlowToBegin) -> None:
+        def work() -> None:
+            if begins == "before the end":
+                thread.start()
+                pool.begins.wait()
+
+        bridge = Bridge(pool)
+        crossing = Crossing(bridge, bridge.port(), work, buffer=0)
+        thread = threading.Thread(target=crossing.begin_stream)
+        crossing.start()
+        await crossing.wait()
+        pool.may_go_on.open()
+        if begins == "after the end":
+            thread.start()
+        thread.join()
+        crossing.leave()
+
+    with slow_to_begin() as pool:
+        run(main(pool))
 
 
 # Inlet.

@@ -144,6 +144,9 @@ def test_showcase_page_holds_all_that_it_needs() -> None:
         for link in set(links) - {"/ticks"}:
             assert link.startswith("/")
             assert client.get(link).status_code == 200
+        # The page's script writes each count where it belongs.
+        tiles = re.findall(r'id="stats-(\w+)"', page.text)
+        assert sorted(tiles) == sorted(client.get("/stats").json())
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from contextlib import suppress
 from wsgiref.types import InputStream, StartResponse, WSGIEnvironment
 
 import pytest
@@ -12,6 +13,7 @@ from tests.apps import (
     answer_413_unread,
     echo,
     echo_while_reading,
+    hello,
     never_called,
     read_blocks,
     start,
@@ -39,9 +41,10 @@ from tests.drivers import (
     serve,
     uploading,
 )
-from wsgi_asgi import Limits
+from wsgi_asgi import ClientDisconnected, Limits
 from wsgi_asgi._bridge import MAX_ITEMS
 from wsgi_asgi._mailbox import LIMIT_BYTES
+from wsgi_asgi._pool import Places
 
 LINES = b"one\ntwo\r\n\nthree\x85 and\x0b a \0 half"
 
@@ -480,6 +483,48 @@ def test_body_can_be_read_by_a_thread_of_the_application(
     server = posting(b"ab", b"cd", declared=declared)
     serve(adapter(app, limits=Limits(buffer=3)), server)
     assert server.body == b"abcd"
+
+
+class SlowPlaces(Places):
+    """Places that are taken while the exchange ends.
+
+    Attributes:
+        taking: Open when one is about to be taken.
+        over: Open it when the exchange has ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.taking, self.over = Gate("a place is taken"), Gate()
+
+    def take(self) -> bool:
+        self.taking.open()
+        with suppress(AssertionError):  # the exchange waits for this
+            self.over.wait(QUIET_S)
+        return super().take()
+
+
+def test_place_that_a_thread_takes_as_the_exchange_ends_is_given_back(
+    adapter: MakeAdapter,
+) -> None:
+    readers: list[threading.Thread] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        def read() -> None:
+            with pytest.raises(ClientDisconnected):
+                environ["wsgi.input"].read()
+
+        readers.append(threading.Thread(target=read))
+        readers[0].start()
+        places.taking.wait()
+        return hello(environ, start_response)
+
+    served = adapter(app, validate=False)
+    places = served._http.intake.uploads = SlowPlaces()
+    serve(served, HttpServer(Gate("the body comes")))
+    places.over.open()
+    readers[0].join()
+    assert places.taken == 0
 
 
 @pytest.mark.parametrize(

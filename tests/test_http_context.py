@@ -4,6 +4,7 @@ import asyncio
 import decimal
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar, Token
@@ -16,11 +17,14 @@ import pytest
 import sniffio
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
+from flask import Flask
 
 from tests.apps import Body, Stream, hello, nothing, start
 from tests.drivers import (
     WAIT_S,
     ASGIApp,
+    Clock,
+    Gate,
     HttpServer,
     LoopFactory,
     MakeAdapter,
@@ -30,7 +34,10 @@ from tests.drivers import (
     on_each_loop,
     run,
     serve_all,
+    until,
 )
+from wsgi_asgi import _bridge, _port
+from wsgi_asgi._bridge import Crossing
 
 in_each_thread = pytest.mark.parametrize(
     "options",
@@ -515,6 +522,168 @@ def test_async_views_of_twice_as_many_requests_as_threads_all_complete(
     servers = [HttpServer() for _ in range(8)]
     run(serve_all(adapter(app, threads=4), servers), loop_factory)
     assert {server.body for server in servers} == {b"slept"}
+
+
+# Coroutines that hold the loop up.
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of those who look whether the loop stood still.
+
+    Whoever sets it on in a step of the loop makes that step a long one.
+    """
+    made = Clock()
+    monkeypatch.setattr(_port, "time", made)
+    monkeypatch.setattr(_bridge, "time", made)
+    monkeypatch.setattr(_port, "TICK_S", 0.02)
+    return made
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Opens when a request has heard of a loop that stood still."""
+    gate = Gate("a request hears of it")
+    note_stall = Crossing.note_stall
+
+    def note_and_tell(crossing: Crossing, seconds: float, since: float) -> None:
+        note_stall(crossing, seconds, since)
+        gate.open()
+
+    monkeypatch.setattr(Crossing, "note_stall", note_and_tell)
+    return gate
+
+
+def of_stalls(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Give the warnings of the package, once, so that they count as expected."""
+    texts = [one.getMessage() for one in caplog.records if one.name == "wsgi_asgi"]
+    caplog.clear()
+    return texts
+
+
+def blocks_and_ends(clock: Clock, heard: Gate) -> Any:
+    async def view() -> None:
+        clock.now += 2
+
+    return view
+
+
+def blocks_after_a_wait(clock: Clock, heard: Gate) -> Any:
+    async def view() -> None:
+        await asyncio.sleep(0.1)
+        clock.now += 2
+
+    return view
+
+
+def blocks_and_waits(clock: Clock, heard: Gate) -> Any:
+    async def view() -> None:
+        clock.now += 2
+        await heard.reached()
+
+    return view
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    "make_view", [blocks_and_ends, blocks_after_a_wait, blocks_and_waits]
+)
+def test_coroutine_that_blocks_the_loop_is_warned_of_once(
+    adapter: MakeAdapter,
+    caplog: pytest.LogCaptureFixture,
+    clock: Clock,
+    heard: Gate,
+    loop_factory: LoopFactory,
+    make_view: Any,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        async_to_sync(make_view(clock, heard))()
+        heard.wait()
+        return hello(environ, start_response)
+
+    served = adapter(app, validate=False)
+    run(HttpServer().run(served), loop_factory)
+    (text,) = of_stalls(caplog)
+    assert text.startswith(f"{__name__}.{app.__qualname__}: the event loop stood still")
+    assert "for at least 2.0 s" in text
+    assert "async def view" in text
+    run(HttpServer().run(served), loop_factory)
+    assert of_stalls(caplog) == []
+
+
+def test_coroutine_in_asgirefs_thread_that_blocks_the_loop_and_goes_on_is_warned_of(
+    adapter: MakeAdapter,
+    caplog: pytest.LogCaptureFixture,
+    clock: Clock,
+    heard: Gate,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        async_to_sync(blocks_and_waits(clock, heard))()
+        return hello(environ, start_response)
+
+    run(HttpServer().run(adapter(app, thread_sensitive=True)))
+    assert len(of_stalls(caplog)) == 1
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["without coroutines", "later"])
+def test_loop_held_up_by_others_is_not_warned_of(
+    adapter: MakeAdapter,
+    clock: Clock,
+    heard: Gate,
+    before: bool,
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        if before:
+            async_to_sync(_slept)()
+            clock.now += 0.5
+            (port,) = served._bridge._ports.values()
+            until(lambda: port._ticked_at == clock.now, "the loop goes on")
+        loop.call_soon_threadsafe(stand_still)
+        heard.wait()
+        return hello(environ, start_response)
+
+    def stand_still() -> None:
+        clock.now += 2
+
+    served = adapter(app)
+    loop = asyncio.new_event_loop()
+    run(HttpServer().run(served), lambda: loop)
+
+
+def test_coroutine_on_a_loop_of_its_own_is_not_warned_of(
+    adapter: MakeAdapter, clock: Clock, heard: Gate
+) -> None:
+    async def view() -> None:
+        loop.call_soon_threadsafe(stand_still)
+        await heard.reached()
+
+    def stand_still() -> None:
+        clock.now += 2
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        async_to_sync(view, force_new_loop=True)()
+        return hello(environ, start_response)
+
+    loop = asyncio.new_event_loop()
+    run(HttpServer().run(adapter(app)), lambda: loop)
+
+
+@on_each_loop
+def test_flask_view_that_blocks_the_loop_for_more_than_a_second_is_warned_of(
+    adapter: MakeAdapter, caplog: pytest.LogCaptureFixture, loop_factory: LoopFactory
+) -> None:
+    flask_app = Flask(__name__)
+
+    @flask_app.get("/")
+    async def view() -> str:
+        time.sleep(1.1)  # noqa: ASYNC251  # what is wrong with it
+        return "slow"
+
+    server = HttpServer()
+    run(server.run(adapter(flask_app, validate=False)), loop_factory)
+    assert server.body == b"slow"
+    (text,) = of_stalls(caplog)
+    assert text.startswith("flask.app.Flask: the event loop stood still")
 
 
 def test_async_to_sync_after_the_request_does_not_use_its_loop(

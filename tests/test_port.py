@@ -9,11 +9,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 import trio
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, async_to_sync
 
 from tests.apps import Body, hello
-from tests.drivers import WAIT_S, make_scope, run
+from tests.drivers import WAIT_S, Clock, Gate, MakeAdapter, make_scope, run
 from wsgi_asgi import WsgiToAsgi, _port
+from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
 from wsgi_asgi._trio import TrioPort
 
@@ -346,9 +347,13 @@ class Work:
         self.term = term
         self.nudged = port.new_waiter()
         self.abandoned = False
+        self.stalls: list[tuple[float, float]] = []
 
     def nudge(self) -> None:
         settle(self.nudged)
+
+    def note_stall(self, seconds: float, since: float) -> None:
+        self.stalls.append((seconds, since))
 
     def abandon(self, *, at_end: bool = False) -> None:
         assert at_end
@@ -377,6 +382,36 @@ def test_work_that_takes_long_is_nudged_and_abandoned_by_a_drain(
         await port.drain(term, WAIT_S)
         assert port.crossings == set()
         await port.drain(term, WAIT_S)
+
+    on_loop(main)
+
+
+@on_each_kind
+@pytest.mark.parametrize(
+    ("passed", "stalls"),
+    [
+        pytest.param(0.5, [], id="short"),
+        pytest.param(1.0, [], id="up to the bound"),
+        pytest.param(2.0, [(1.75, 100.0)], id="long"),
+    ],
+)
+def test_work_hears_once_of_a_loop_that_stood_still(
+    on_loop: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    passed: float,
+    stalls: list[tuple[float, float]],
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(_port, "time", clock)
+    monkeypatch.setattr(_port, "TICK_S", 0.25)
+
+    async def main(port: Port) -> None:
+        work = Work(port)
+        port.enter(work)
+        clock.now += passed
+        await work.nudged  # by the second tick, for which no time has passed
+        assert work.stalls == stalls
+        port.leave(work)
 
     on_loop(main)
 
@@ -440,6 +475,44 @@ def test_drains_of_two_servers_end_each_when_its_own_work_has_ended(
 # The adapter.
 
 
+def test_adapter_serves_a_guest_of_trios_beside_its_host(adapter: MakeAdapter) -> None:
+    served = adapter(hello)
+    statuses: list[int] = []
+    begun = asyncio.Event()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    async def ask() -> None:
+        await served(make_scope(), receive, send)
+
+    async def guest() -> None:
+        await ask()
+        begun.set()
+        while len(statuses) < 2:  # noqa: ASYNC110  # the host sets no event of trio's
+            await trio.sleep(0.001)
+        await ask()
+
+    async def host() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=ended.set_result,
+        )
+        await begun.wait()
+        await ask()
+        (await ended).unwrap()
+
+    run(host())
+    assert statuses == [200, 200, 200]
+
+
 @pytest.mark.parametrize("sensitive", [False, True], ids=["pool", "asgiref's thread"])
 def test_adapter_on_trio_runs_the_application_in_a_thread(sensitive: bool) -> None:
     threads: list[str] = []
@@ -474,3 +547,49 @@ def test_adapter_on_trio_runs_the_application_in_a_thread(sensitive: bool) -> No
         executor = SyncToAsync.single_thread_executor
         assert threads == [executor.submit(threading.current_thread).result().name] * 2
     app.executor.shutdown()
+
+
+def test_coroutine_beside_trio_is_not_warned_of_when_trio_stands_still(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(_port, "time", clock)
+    monkeypatch.setattr(_port, "TICK_S", 0.02)
+    heard = Gate("the request hears that the loop stood still")
+    note_stall = Crossing.note_stall
+
+    def note_and_tell(crossing: Crossing, seconds: float, since: float) -> None:
+        note_stall(crossing, seconds, since)
+        heard.open()
+
+    def stand_still() -> None:
+        clock.now += 2
+
+    async def view() -> None:
+        await asyncio.sleep(0)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        async_to_sync(view)()
+        tokens[0].run_sync_soon(stand_still)
+        heard.wait()
+        return hello(environ, start_response)
+
+    async def receive() -> MutableMapping[str, Any]:
+        await trio.sleep_forever()
+        raise AssertionError("not reached")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with trio.fail_after(WAIT_S):
+            await app(make_scope(), receive, send)
+
+    tokens: list[trio.lowlevel.TrioToken] = []
+    monkeypatch.setattr(Crossing, "note_stall", note_and_tell)
+    app = WsgiToAsgi(application)
+    trio.run(main)
+    app.executor.shutdown()
+    assert heard.is_open
+    assert not caplog.records

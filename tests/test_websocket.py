@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from types import ModuleType
@@ -41,6 +42,7 @@ from wsgi_asgi import ClientDisconnected, Limits, WebSocketError, WsgiToAsgi
 from wsgi_asgi import _adapter as adapter_module
 from wsgi_asgi import _bridge as bridge
 from wsgi_asgi import _websocket as exchange
+from wsgi_asgi._handshake import build_denial
 from wsgi_asgi._pool import ThreadPool
 from wsgi_asgi._port import AsyncioPort
 
@@ -1530,6 +1532,36 @@ def test_websocket_close_code_follows_the_last_status(
 
     server = WebSocketServer()
     serve(raw(application), server)
+    assert server.close_code == code
+
+
+@pytest.mark.parametrize(
+    ("app", "code"),
+    [
+        pytest.param(hello, 1000, id="returns"),
+        pytest.param(raising(ValueError("broken")), 1011, id="raises"),
+    ],
+)
+def test_websocket_that_another_thread_accepts_as_the_application_ends_is_closed(
+    raw: MakeAdapter, monkeypatch: pytest.MonkeyPatch, app: WSGIApplication, code: int
+) -> None:
+    environs: list[WSGIEnvironment] = []
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        environs.append(environ)
+        return app(environ, start_response)
+
+    def accept_and_build(*arguments: Any) -> Any:
+        accepting = threading.Thread(target=environs[0]["wsgi.websocket"].accept)
+        accepting.start()
+        accepting.join()
+        return build_denial(*arguments)
+
+    monkeypatch.setattr(exchange, "build_denial", accept_and_build)
+    server = WebSocketServer()
+    with suppress(ValueError):
+        serve(raw(application), server)
+    assert server.kinds == ["accept", "close"]
     assert server.close_code == code
 
 

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextvars import ContextVar
 from typing import Any, Never
 from wsgiref.types import WSGIApplication
 
@@ -45,6 +46,9 @@ _WITHOUT_THREADS = frozenset(
     }
 )
 
+# The arguments of an adapter are being tried, see `_check_pickling`.
+_is_checking = ContextVar("_is_checking", default=False)
+
 _SERIAL = (
     "a WebSocket was refused, as it would run beside requests that are to run one "
     "after the other; websockets=False refuses them without saying so"
@@ -65,10 +69,13 @@ class WsgiToAsgi:
             cookies excepted, before it is answered 431. None for any number.
         threads: The most requests that run at a time. Threads are started as
             requests wait for one, and are the adapter's own. A response that
-            streams stops counting as soon as its first chunk is out. With 1,
-            requests run strictly one after the other, streams too.
+            streams stops counting as soon as its first chunk is out, and a read
+            that waits for the client's body does not count while it waits. With 1,
+            requests run strictly one after the other, streams too, and each body
+            is received whole before.
         executor: Runs requests here instead, for example in another adapter's
-            `executor`. `threads` is then not used.
+            `executor`. `threads` is then not used. One that is no adapter's gets
+            a request when its body has been received whole.
         thread_sensitive: Run requests in the one thread that asgiref keeps for
             synchronous code, for applications that are bound to one.
         spool: Receive a body that comes without Content-Length whole before the
@@ -88,8 +95,9 @@ class WsgiToAsgi:
             server has other processes with the same application. The adapter cannot
             know. False lets debuggers and toolbars work that keep to one process.
         limits: Bounds on bytes, streams, WebSockets and time.
-        on_startup: Called without arguments, in a thread, one after the other,
-            before the server takes requests.
+        on_startup: Called without arguments, one after the other, before the
+            server takes requests. Each runs in a thread of its own, or with
+            `thread_sensitive` in asgiref's.
         on_shutdown: The same, after the last request.
 
     Raises:
@@ -177,6 +185,7 @@ class WsgiToAsgi:
                 is_always_whole=serial or self._bridge.pool is None,
             ),
         )
+        self._bridge.warn_once = self._http.warn_once
         self._websockets = WebSocketSettings(
             application=wsgi_application,
             name=self._http.name,
@@ -300,8 +309,15 @@ class _Arguments(dict[str, Any]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        for name, value in self.items():
-            _check_pickling(name, value)
+        # Not while an argument is tried that leads to an adapter once more, as an
+        # application does that keeps its own: there would be no end of it.
+        if not _is_checking.get():
+            token = _is_checking.set(True)
+            try:
+                for name, value in self.items():
+                    _check_pickling(name, value)
+            finally:
+                _is_checking.reset(token)
         return _Arguments, (dict(self),)
 
 

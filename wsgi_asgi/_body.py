@@ -14,9 +14,10 @@ How it travels depends on what the headers say of it:
 
 A body that streams can make its thread wait for the client. Such a thread does not
 count against the bound of quick requests, but it holds one of `Limits.uploads` places.
-Where none is free, the body is received whole as well. So it is, always, where
-requests run one after the other or in an executor that is not ours, since there a
-thread that waits would keep others from running.
+Where none is free, the body is received whole as well, or refused if the thread runs
+already, as nothing announced a body. It is received whole, always, where requests run
+one after the other or in an executor that is not ours, since there a thread that waits
+would keep others from running.
 
 On HTTP/2 and later the end of a body is a mark of its own, which often follows the last
 byte in another frame. The application gets the last byte with it and not before, since
@@ -31,21 +32,21 @@ All of this but where it says so runs on the event loop.
 
 import io
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import IO, Any
 
 from typing_extensions import TypeAliasType
 
-from wsgi_asgi._bridge import Crossing
+from wsgi_asgi._bridge import MAX_ITEMS, Crossing
 from wsgi_asgi._environ import find_framing
 from wsgi_asgi._errors import IncompleteBody, RequestRefused, disconnect_error
 from wsgi_asgi._input import BodyReader, BodyStream, LazyStream
 from wsgi_asgi._limits import Limits
 from wsgi_asgi._mailbox import Inlet
-from wsgi_asgi._pool import Places
+from wsgi_asgi._pool import Guard, Places
 from wsgi_asgi._spool import Spool, Storage
 from wsgi_asgi._types import Message, Receive, Scope
 
@@ -62,9 +63,13 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 # that it has never asked for, and that is longer than the buffer.
 UNREAD_S = 5.0
 
+# How often a thread may wait for a body without a place for it, and the next time gets
+# an error. A wait ends with the next bytes, or after `UNPLACED_S`.
+UNPLACED_WAITS = 2
+
 # Held for the few instructions that open an inlet or change whether a body holds a
 # place, by the thread or the task.
-_OPENING = threading.Lock()
+_OPENING = Guard()
 
 # True, False, "all", or a callable of the scope that gives any of these.
 SpoolPolicy = TypeAliasType("SpoolPolicy", bool | str | Callable[[Scope], bool | str])
@@ -103,6 +108,7 @@ class RequestBody:
         response_streams: A part of the response is out, and not all of it.
         refusal: Why no more of it is received, if the adapter has refused it.
         unsized: It streams, and nobody knows its length.
+        holds: It has, or has had, something that `discard` gives back.
     """
 
     __slots__ = (
@@ -123,6 +129,7 @@ class RequestBody:
         "_received",
         "_size",
         "_spool",
+        "holds",
         "is_announced",
         "refusal",
         "response_streams",
@@ -152,6 +159,7 @@ class RequestBody:
         self._has_place = False  # one of those for bodies that stream
         self._is_closed = False
         self._spool: Spool | None = None  # where it was received whole
+        self.holds = False
 
     @property
     def is_unread(self) -> bool:
@@ -190,14 +198,16 @@ class RequestBody:
         elif not is_coded:
             # HTTP/2 and later mark the end of a request without a header. And
             # clients in process, and gateways of events, need no header at all.
-            if scope["method"] in _BODILESS_METHODS:
+            seldom = scope["method"] in _BODILESS_METHODS
+            if seldom and (is_http1 or not self._intake.is_always_whole):
+                self._end_is_marked = not is_http1
                 self._is_unexpected = True
                 return False
-            if is_http1:
+            if seldom or is_http1:
                 if not self._is_spooled(scope):
                     self._is_unexpected = True
                     return False
-                self._spool = Spool(self._intake.storage)
+                self._begin_spool()
                 return True
         self.is_announced = True
         self._choose_way(scope, expects_continue)
@@ -221,7 +231,11 @@ class RequestBody:
         if length is not None and length > self._limits.spool:
             raise _too_large(self._limits.spool)
         if not in_memory:
-            self._spool = Spool(self._intake.storage)
+            self._begin_spool()
+
+    def _begin_spool(self) -> None:
+        self._spool = Spool(self._intake.storage)
+        self.holds = True
 
     def _is_spooled(self, scope: Scope) -> bool:
         """Tell whether a body is received whole, whatever its length is."""
@@ -258,11 +272,11 @@ class RequestBody:
         """
         with _OPENING:
             if self._inlet is None:
-                self._inlet = self._new_inlet()
+                take_place: Callable[[], bool] = self._take_place
+                if self._end_is_marked:
+                    take_place = partial(self._insist, count(1))
+                self._inlet = Inlet(self._crossing, self._limits.buffer, take_place)
             return self._inlet
-
-    def _new_inlet(self) -> Inlet:
-        return Inlet(self._crossing, self._limits.buffer, self._take_place)
 
     def _pull(self) -> bytes:
         return self._open().pull()
@@ -276,15 +290,14 @@ class RequestBody:
         Raises:
             RequestRefused: The body is longer than permitted, or there is no room.
         """
+        is_here = False
         try:
             is_here = await (
                 self._receive_spool if self._spool else self._receive_some
             )()
-        except BaseException:
-            self.discard()
-            raise
-        if not is_here:
-            self.discard()
+        finally:
+            if not is_here:
+                self.discard()
         return is_here
 
     async def _receive_some(self) -> bool:
@@ -298,6 +311,8 @@ class RequestBody:
             if message["type"] == "http.disconnect":
                 return False
             chunks.append(self._checked(message))
+            if len(chunks) > MAX_ITEMS:
+                chunks = [b"".join(chunks)]  # since each has memory of its own
             more = self._has_more()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if more:
@@ -348,11 +363,6 @@ class RequestBody:
         if length is None and (size or self.is_announced):
             self._size = size
 
-    @property
-    def is_held(self) -> bool:
-        """Whether it holds what `discard` gives back."""
-        return self._has_place or self._spool is not None
-
     def discard(self) -> None:
         """Let go of a body that no thread reads any more; any thread."""
         self._give_place_back()
@@ -365,8 +375,28 @@ class RequestBody:
             return False
         with _OPENING:
             if not (self._has_place or self._is_closed):
-                self._has_place = self._intake.uploads.take()
+                self._has_place = self.holds = self._intake.uploads.take()
             return self._has_place
+
+    def _insist(self, waits: Iterator[int]) -> bool:
+        """Take a place for a body over HTTP/2 that nothing announced, or give it up.
+
+        Its thread is at work already, and most such bodies are empty and end at once.
+        Where there is no place for one that does not, its thread may not wait for
+        longer, since it is one of those that quick requests need.
+
+        Returns:
+            True if the thread may wait for as long as it takes.
+
+        Raises:
+            RequestRefused: It has waited often enough without a place.
+        """
+        if self._crossing.streaming or self._take_place():
+            return True
+        if next(waits) > UNPLACED_WAITS:
+            self.refusal = _busy()
+            raise self.refusal
+        return False
 
     def _give_place_back(self) -> None:
         if not self._has_place:
@@ -465,12 +495,14 @@ class RequestBody:
                 disconnect_error("the client left before the end of its request body")
             )
         if inlet:
-            self._is_closed = True
+            with _OPENING:  # a thread may be about to take a place
+                self._is_closed = True
             self._give_place_back()
 
     def _stream(self) -> Inlet:
         length = self._length
-        inlet = self._inlet = self._new_inlet()
+        inlet = Inlet(self._crossing, self._limits.buffer, self._take_place)
+        self._inlet = inlet
         self._input = BodyReader(BodyStream(inlet.pull, length))
         self.unsized = length is None
         return inlet
@@ -512,6 +544,6 @@ def _too_large(limit: int | None) -> RequestRefused:
 def _busy() -> RequestRefused:
     return RequestRefused(
         "503 Service Unavailable",
-        "Too many long request bodies arrive at the same time; try again later.",
+        "Too many request bodies arrive at the same time; try again later.",
         (("Retry-After", "10"),),
     )

@@ -27,8 +27,10 @@ second, at whether the loop still runs.
 
 import asyncio
 import contextvars
+import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -39,7 +41,15 @@ from asgiref.sync import SyncToAsync, sync_to_async
 
 from wsgi_asgi._context import make_own
 from wsgi_asgi._errors import disconnect_error, raisable
-from wsgi_asgi._pool import Bell, DedicatedThreads, Places, ThreadPool, check_threads
+from wsgi_asgi._pool import (
+    Bell,
+    DedicatedThreads,
+    Guard,
+    Places,
+    ThreadPool,
+    check_threads,
+    reset_in_child,
+)
 from wsgi_asgi._port import AsyncioPort, Port, Term, Waiter, settle
 
 # No public name does this. Without it, values of asgiref's Local would stay behind.
@@ -54,6 +64,8 @@ except ImportError:  # pragma: no cover  # no asgiref so far is without it
 __all__ = ["MAX_ITEMS", "Bridge", "Crossing", "Rings", "wider"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger("wsgi_asgi")
 
 # How often a waiting thread looks whether its loop is still there.
 LIVENESS_S = 0.5
@@ -70,8 +82,17 @@ FILE_IDLE_S = 1.0
 # How long a cancelled task waits for its thread, which is about to end if it looks.
 LINGER_S = 1.0
 
+_STALL = (
+    "the event loop stood still for at least %.1f s, and served nobody, while a "
+    "coroutine of the application was under way on it; what an async def view or "
+    "async_to_sync() runs there must not block: make the view a plain def, which has a "
+    "thread of its own, or await what takes time"
+)
+
 # Two threads of one crossing may make a bell at the same time, but seldom do.
-_BELLS = threading.Lock()
+_BELLS = Guard()
+# Nor do they often begin a stream, or do so as the work ends.
+_STREAMS = Guard()
 
 
 class Rings(Protocol):
@@ -102,7 +123,13 @@ class Budget:
     """
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._size = size
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, where nobody holds any."""
+        self._left = self._size
         self._lock = threading.Lock()
 
     def widen(self, crossing: "Crossing", window: int, most: int) -> int:
@@ -139,6 +166,24 @@ class Budget:
             crossing.granted = 0
 
 
+class AsyncTasks(list[asyncio.Task[Any]]):
+    """Tasks that ``async_to_sync`` runs for a thread, while they run.
+
+    asgiref appends each as its first and removes it as its last step.
+
+    Attributes:
+        ended_at: When one was last removed, by `time.monotonic`; absent before.
+    """
+
+    # Each request makes one, and most use none, so nothing is set beforehand.
+    __slots__ = ("ended_at",)
+
+    def remove(self, task: asyncio.Task[Any], /) -> None:
+        """Take notice that a task has ended; on its loop."""
+        super().remove(task)
+        self.ended_at = time.monotonic()
+
+
 class Bridge:
     """The threads of one adapter, and the loops that it serves.
 
@@ -158,6 +203,7 @@ class Bridge:
         files: Threads that read and write files, for work that requests wait for
             while they hold no thread of the executor.
         is_serial: Work runs one after the other.
+        warn_once: Logs a warning, unless it has done so by the same key.
 
     Raises:
         RuntimeError: There are no threads, see `check_threads`.
@@ -187,9 +233,15 @@ class Bridge:
         self.marker = f"wsgi_asgi.term.{id(self):x}"
         self.files = ThreadPool(FILE_THREADS, idle=FILE_IDLE_S)
         self.windows = Budget(windows)
+        self.warn_once: Callable[[str, str], object]
+        self.warn_once = partial(logger.warning, "%s: %s")
         self._hooks = DedicatedThreads(sys.maxsize)
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Know no loop; also in a forked child, where no request goes on."""
         self._ports: dict[object, Port] = {}
-        self._latest: tuple[object, Port | None] = (None, None)
 
     def term_of(self, scope: Mapping[str, Any]) -> Term | None:
         """Find out which of several servers has sent something, if it says so."""
@@ -198,35 +250,24 @@ class Bridge:
 
     def port(self) -> Port:
         """Give the running loop's port."""
-        # What a loop sets for as long as it runs in a thread says which one it is,
-        # without the system call that get_running_loop() makes before Python 3.12.
-        hook = sys.get_asyncgen_hooks().firstiter
-        known_hook, port = self._latest
-        if port is None or hook is None or hook is not known_hook:
-            port = self._find_port()
-            self._latest = hook, port
-        return port
-
-    def _find_port(self) -> Port:
-        check_threads()  # as they may be gone since the adapter was made
-        # First, since a program may run a loop of asyncio's inside trio. And trio
-        # is there if a task of it is.
+        # trio is asked first, since a program may run a loop of asyncio's inside trio,
+        # or trio as a guest of asyncio's loop. And trio is there if a task of it is.
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_task():
             from wsgi_asgi._trio import TrioPort
 
-            return self._port_of(trio.lowlevel.current_trio_token(), TrioPort)
+            token = trio.lowlevel.current_trio_token()
+            return self._ports.get(token) or self._add_port(token, TrioPort())
         loop = asyncio.get_running_loop()
-        return self._port_of(loop, lambda: AsyncioPort(loop))
+        return self._ports.get(loop) or self._add_port(loop, AsyncioPort(loop))
 
-    def _port_of(self, loop: object, make: Callable[[], Port]) -> Port:
-        port = self._ports.get(loop)
-        if port is None:
-            for other, its_port in [*self._ports.items()]:
-                if its_port.is_gone():
-                    # Another loop's thread may find out at the same time.
-                    self._ports.pop(other, None)
-            port = self._ports[loop] = make()
+    def _add_port(self, loop: object, port: Port) -> Port:
+        check_threads()  # as they may be gone since the adapter was made
+        for other, its_port in [*self._ports.items()]:
+            if its_port.is_gone():
+                # Another loop's thread may find out at the same time.
+                self._ports.pop(other, None)
+        self._ports[loop] = port
         return port
 
     def crossings(self) -> "list[Crossing]":
@@ -568,6 +609,20 @@ class Crossing:
         self.nudged = True
         self._wake()
 
+    def note_stall(self, seconds: float, since: float) -> None:
+        """Warn if the loop stood still while it ran a coroutine of the work's.
+
+        The sign is that one has begun and not ended, or has ended just now. Of one that
+        has ended in asgiref's own thread nothing is known. And one that waits shows the
+        same sign while something else holds the loop up.
+        """
+        tasks, loop = self._async_tasks, self.port.asyncio_loop
+        if loop and (
+            getattr(tasks, "ended_at", 0.0) >= since
+            or any(task.get_loop() is loop for task in list(tasks))
+        ):
+            self._bridge.warn_once("stall", _STALL % seconds)
+
     @property
     def has_begun(self) -> bool:
         """Whether a thread has begun the work, or nobody ever will."""
@@ -862,10 +917,29 @@ class Crossing:
         pool.step_in()
 
     def begin_stream(self) -> None:
-        """Count this thread among the streams from now on, if there is room."""
+        """Count the work's thread among the streams from now on, if there is room.
+
+        It may be called by any thread that the work has started. Nothing is counted
+        twice, nor once the work has ended.
+        """
         pool = self._bridge.pool
-        if not self.streaming and pool and not self._bridge.thread_sensitive:
-            self.streaming = pool.begin_stream()
+        if self.streaming or not pool or self._bridge.thread_sensitive:
+            return
+        with _STREAMS:
+            if self.running and not self.streaming:
+                self.streaming = pool.begin_stream()
+        # Looked at after `streaming` is up, as `_run` looks at that after `running` is
+        # down. Whoever comes second sees the first.
+        if not self.running:
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        """Count the work's thread as it was counted before; once is enough."""
+        with _STREAMS:
+            pool = self._bridge.pool
+            if self.streaming and pool:
+                self.streaming = False
+                pool.end_stream()
 
     def _run(self) -> None:
         """Do the work; the whole of the job that the executor sees."""
@@ -882,8 +956,8 @@ class Crossing:
             self.error = error
         del work  # it refers to this object
         self.running = False
-        if self.streaming and self._bridge.pool:
-            self._bridge.pool.end_stream()
+        if self.streaming:
+            self._end_stream()
         self._end()
 
     def _note_outcome(self, executor: Executor, future: "Future[None]") -> None:
@@ -917,7 +991,7 @@ class Crossing:
         local["main_event_loop"] = port.asyncio_loop
         local["main_event_loop_pid"] = port.pid
         # Tasks that async_to_sync starts for this thread.
-        local["task_context"] = self._async_tasks = []
+        local["task_context"] = self._async_tasks = AsyncTasks()
         try:
             if self._context:
                 restore_context(self._context)
@@ -937,6 +1011,8 @@ class Crossing:
         self.ended = True
         # Read after `ended` is up, see `desert` and `wait`.
         if self.deserted:
+            if self.granted:  # the loop may be gone, and nobody bury it
+                self._bridge.windows.settle(self)
             self.port.post(self._bury)
         elif self._sleeping:
             self.port.post(self._wake)

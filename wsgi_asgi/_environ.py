@@ -6,9 +6,9 @@ here except `RequestRefused`, whose text is meant for that client.
 
 Two vocabularies meet in this module. A scope's ``path`` and ``root_path`` are
 decoded Unicode text; an environ's values are "native strings", text in which
-each character stands for one byte (PEP 3333, Unicode Issues). `native` turns the
-former into the latter, and all comparing and cutting happens after that, so it
-is done on the bytes that the client sent.
+each character stands for one byte (PEP 3333, Unicode Issues). `native` turns a path
+into a native string, and all comparing and cutting happens after that, so it is done
+on the bytes that the client sent.
 """
 
 import re

@@ -36,8 +36,8 @@ class WebSocketError(OSError):
     """A WebSocket cannot do what it was asked for.
 
     Either it is closed, by whichever side, or the application has asked for what the
-    protocol does not allow; the text says which. Left uncaught the former ends the
-    WebSocket without an error in the server's log, and the latter with one.
+    protocol does not allow; the text says which. Left uncaught it ends the WebSocket:
+    one that is closed without an error in the server's log, else with one.
     """
 
 

@@ -27,7 +27,6 @@ _NAME_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS = re.compile(r"([0-9]{3})(?: [\x20-\x7e\x80-\xff]*)?")
 # RFC 9110 5.5 allows a tab in a value and no other control character.
 _VALUE_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_NOT_LATIN_1 = re.compile(r"[^\x00-\xff]")
 
 # These speak of one connection, which is the server's (RFC 9110 7.6.1; PEP 3333,
 # Other HTTP Features). On HTTP/2 they would make the response malformed.

@@ -50,6 +50,9 @@ logger = logging.getLogger("wsgi_asgi")
 
 # How long a server may take with the end of a response whose client has left.
 LAST_SEND_S = 5.0
+# The same for a response that nobody hears but what stands between: that has taken it
+# by then, and Hypercorn's send() to an HTTP/2 client that is gone never returns.
+UNHEARD_SEND_S = 0.5
 
 # What is read of a file, and sent, at once. Larger blocks are slower: the allocator
 # takes memory of more than 128 KiB from the system, each time anew. And it is the most
@@ -208,12 +211,11 @@ class HttpExchange:
             settings.bridge, port, self._work, buffer=settings.limits.buffer
         )
         body = self._body = RequestBody(crossing, self._receive, settings.intake)
-        if port.terms:
-            crossing.term = settings.bridge.term_of(self._scope)
-        crossing.cancels = self._scope["method"] in _SAFE_METHODS
         try:
-            if port.drains(crossing.term):
-                raise shutting_down()
+            if port.terms:
+                crossing.term = settings.bridge.term_of(self._scope)
+                if port.drains(crossing.term):
+                    raise shutting_down()
             if type(self._scope["headers"]) is not list:
                 # Any iterable is permitted, also one that can be read but once.
                 self._scope = {**self._scope, "headers": [*self._scope["headers"]]}
@@ -237,7 +239,7 @@ class HttpExchange:
             settings.disconnected += 1
             await self._say_closed()
             return
-        if body.is_held:
+        if body.holds:
             crossing.on_drop = body.discard
         crossing.start()
         try:
@@ -251,6 +253,7 @@ class HttpExchange:
             # Cancelled. At its next read, write or chunk the thread learns that
             # nobody waits for it, and ends by itself if that takes long.
             settings.disconnected += not self._final_sent
+            crossing.cancels = self._is_safe()
             crossing.abandon()
             body.close()
             try:
@@ -268,7 +271,7 @@ class HttpExchange:
                 # A shutdown had no time for it, and its client still waits.
                 settings.rejected += 1
                 await self._send_at_last(
-                    _refusal_messages(shutting_down(), self._scope)
+                    _refusal_messages(shutting_down(), self._scope), LAST_SEND_S
                 )
             elif late_refusal := self._conclude():
                 await self._refuse(late_refusal)
@@ -416,15 +419,18 @@ class HttpExchange:
             return False
         crossing = self._crossing
         # Clients that post something and do not wait for the answer are served.
-        crossing.indispensable = (
-            self._body.is_whole and self._scope["method"] not in _SAFE_METHODS
-        )
+        crossing.cancels = self._is_safe()
+        crossing.indispensable = self._body.is_whole and not crossing.cancels
         crossing.abandon()
         if not crossing.has_begun:
             self._drop_timer = crossing.port.call_later(
                 self._settings.limits.abandoned_timeout, self._drop_unbegun
             )
         return True
+
+    def _is_safe(self) -> bool:
+        """Tell whether it changes nothing if the request is broken off."""
+        return self._scope["method"] in _SAFE_METHODS
 
     def _drop_unbegun(self) -> None:
         if self._crossing.drop():
@@ -483,14 +489,15 @@ class HttpExchange:
             [
                 {"type": "http.response.start", "status": status, "headers": headers},
                 body_message(b"", more=False),
-            ]
+            ],
+            UNHEARD_SEND_S,
         )
 
-    async def _send_at_last(self, messages: list[Message]) -> None:
-        """Send a short response that nobody may be there for."""
+    async def _send_at_last(self, messages: list[Message], seconds: float) -> None:
+        """Send a short response that nobody may be there for, for so many seconds."""
         # A server that never returns from send() must not keep the task.
         await self._crossing.port.beside(
-            partial(self._give_up, LAST_SEND_S), partial(self._send_ignored, messages)
+            partial(self._give_up, seconds), partial(self._send_ignored, messages)
         )
 
     async def _give_up(self, seconds: float) -> bool:
@@ -544,7 +551,8 @@ class HttpExchange:
             # other way round: so one of the two closes it.
             if file and (file is not self._file or self._crossing.abandoned):
                 file.close()
-            self._body.discard()
+            if self._body.holds:
+                self._body.discard()
         body = self._body
         if self._response.is_cut and type(iterable) is not FileWrapper:
             settings.warn_once("cut", _CUT)

@@ -14,8 +14,8 @@ class Limits:
             a declared length up to this is received before a thread is taken;
             longer ones are read ahead by this much. A response runs ahead of
             its client by this much and the chunk in hand. Where client and
-            application are so quick that each waits for the other, the former
-            grows to at most 1 MiB and the latter to 2 MiB, out of `windows`.
+            application are so quick that each waits for the other, it grows
+            to at most 1 MiB for a body and 2 MiB for a response, out of `windows`.
         windows: Bytes by which all requests together may hold more than their
             `buffer`. Clients that stall after a quick start hold no more than
             this, and each its `buffer`.
@@ -27,9 +27,11 @@ class Limits:
         spool_total: Bytes of all such bodies together; a request whose body would
             be beyond it gets 503. `None` for half of the space that is free in the
             folder for temporary files, and at most 4 GiB.
-        uploads: How many requests, beside those that `threads` bounds, may each
-            hold a thread that waits for more of its body. The body of a further
-            one is received whole first.
+        uploads: How many requests may have a body that streams. Each may hold a
+            thread that waits for more of it, beside those that `threads` bounds.
+            The body of a further one is received whole first. It gets 503 if that
+            would be longer than `spool`, or if the application runs already, since
+            over HTTP/2 nothing has announced a body.
         streams: How many streaming responses, beside the quick requests that
             `threads` bounds, may each hold a thread.
         websockets: How many accepted WebSockets, beside all requests, may each

@@ -26,6 +26,9 @@ T = TypeVar("T")
 # half of what may go out.
 LIMIT_BYTES = WINDOW_BYTES // 2
 
+# How long a thread without a place waits before it asks for it again.
+UNPLACED_S = 0.05
+
 
 class Mailbox(Generic[T]):
     """Items from one task to the thread of its crossing, and those it has started.
@@ -217,7 +220,10 @@ class Inlet(Mailbox[bytes]):
 
     def _wait(self, bell: Bell) -> None:
         crossing = self._crossing
-        if not (self._take_place() and crossing.step_out()):
+        if not self._take_place():
+            crossing.wait_bell(bell, UNPLACED_S)
+            return
+        if not crossing.step_out():
             crossing.wait_bell(bell)
             return
         try:

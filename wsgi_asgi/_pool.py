@@ -36,15 +36,17 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 __all__ = [
     "Bell",
     "DedicatedThreads",
+    "Guard",
     "Places",
     "ThreadPool",
     "check_threads",
     "numbered",
+    "reset_in_child",
 ]
 
 P = ParamSpec("P")
@@ -166,7 +168,7 @@ class ThreadPool(Executor):
         self._idle = idle
         self._closed = False
         self._reset()
-        _pools.add(self)
+        reset_in_child(self)
 
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which has no threads."""
@@ -485,7 +487,7 @@ class DedicatedThreads:
     def __init__(self, most: int) -> None:
         self.most = most
         self._reset()
-        _pools.add(self)
+        reset_in_child(self)
 
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which has no threads."""
@@ -551,7 +553,7 @@ class Places:
     def __init__(self, most: int) -> None:
         self.most = most
         self._reset()
-        _pools.add(self)
+        reset_in_child(self)
 
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which has none of them."""
@@ -577,6 +579,23 @@ class Places:
             self.taken -= 1
 
 
+class Guard:
+    """A lock that is free in a forked child, whoever holds it in the parent."""
+
+    def __init__(self) -> None:
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
@@ -588,13 +607,29 @@ def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
-_pools: weakref.WeakSet[ThreadPool | DedicatedThreads | Places] = weakref.WeakSet()
+class _Resettable(Protocol):
+    def _reset(self) -> None: ...
 
 
-def _forget_threads() -> None:
-    for pool in _pools:
-        pool._reset()
+_resettable: weakref.WeakSet[_Resettable] = weakref.WeakSet()
+
+
+def reset_in_child(one: _Resettable) -> None:
+    """Have an object start from nothing in a forked child, for as long as it is there.
+
+    Nothing that other threads have begun goes on there, and none of them will release
+    a lock that it held.
+
+    Args:
+        one: What has a method `_reset` for that.
+    """
+    _resettable.add(one)
+
+
+def _reset_all() -> None:
+    for one in _resettable:
+        one._reset()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(after_in_child=_reset_all)

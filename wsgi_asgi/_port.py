@@ -7,6 +7,7 @@ for trio is in `_trio`, which is imported only where trio runs.
 
 import asyncio
 import os
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import (
@@ -30,6 +31,9 @@ __all__ = ["AsyncioPort", "Port", "Term", "Timer", "Waiter", "settle"]
 # How often a loop looks for crossings that take long; `Tracked.nudge` comes after
 # one to two of these.
 TICK_S = 0.1
+# A loop that looks later than that by so much stood still. Between two looks it does so
+# for up to `TICK_S` without being late.
+STALL_S = 1.0
 
 
 class Timer(Protocol):
@@ -71,6 +75,14 @@ class Tracked(Protocol):
     def nudge(self) -> None:
         """Have the task look after it."""
 
+    def note_stall(self, seconds: float, since: float) -> None:
+        """Hear that the loop stood still, which some coroutine may have caused.
+
+        Args:
+            seconds: For how long, at least.
+            since: When it was last seen to go on, by `time.monotonic`.
+        """
+
     def abandon(self, *, at_end: bool = False) -> None:
         """Tell its thread to end; the server's end has come if `at_end`."""
 
@@ -104,6 +116,7 @@ class Port(ABC):
         self._callbacks: deque[Callable[[], object]] = deque()
         self._scheduled = False
         self._ticking = False
+        self._ticked_at = 0.0  # when the last tick came, or the first was asked for
         self._drains: dict[Term, Waiter] = {}
         self._ends = 0  # how often all servers have stopped
 
@@ -138,7 +151,7 @@ class Port(ABC):
         self.crossings.add(crossing)
         if not self._ticking:
             self._ticking = True
-            self.call_later(TICK_S, self._tick)
+            self._await_tick()
 
     def leave(self, crossing: Tracked) -> None:
         """Count a crossing as over."""
@@ -147,14 +160,23 @@ class Port(ABC):
             if not any(self._ends_with(term)):
                 settle(waiter)
 
+    def _await_tick(self) -> None:
+        self._ticked_at = time.monotonic()
+        self.call_later(TICK_S, self._tick)
+
     def _tick(self) -> None:
         self._ticking = bool(self.crossings)
-        if self._ticking:
-            self.call_later(TICK_S, self._tick)
+        if not self._ticking:
+            return
+        since = self._ticked_at
+        self._await_tick()
+        late = self._ticked_at - since - TICK_S
         for crossing in self.crossings:
             crossing.age += 1
             if crossing.age == 2:
                 crossing.nudge()
+            if late > STALL_S:
+                crossing.note_stall(late, since)
 
     def drains(self, term: Term | None) -> bool:
         """Tell whether no new work is taken.

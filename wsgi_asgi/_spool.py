@@ -16,8 +16,9 @@ from contextlib import suppress
 from functools import partial
 from typing import IO
 
-from wsgi_asgi._bridge import Bridge
+from wsgi_asgi._bridge import MAX_ITEMS, Bridge
 from wsgi_asgi._errors import RequestRefused
+from wsgi_asgi._pool import reset_in_child
 
 __all__ = ["Spool", "Storage"]
 
@@ -41,6 +42,11 @@ class Storage:
         self.bridge = bridge
         self.memory = memory
         self._total = total
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        """Start from nothing; also in a forked child, which receives none of them."""
         self._used = 0
         self._lock = threading.Lock()
 
@@ -102,6 +108,9 @@ class Spool:
         self.size += len(data)
         if self._waiting > self._storage.memory:
             await self._store(is_last=False)
+        elif len(self._chunks) > MAX_ITEMS:
+            # Each has memory of its own, which may be many times that of its bytes.
+            self._chunks = [b"".join(self._chunks)]
 
     async def finish(self) -> IO[bytes]:
         """Give the whole body, to be read from its beginning.
@@ -127,13 +136,16 @@ class Spool:
         self._is_writing = True
         try:
             await self._storage.bridge.call_file(partial(self._append, chunks, is_last))
-        except RequestRefused:
-            raise
-        except OSError as error:
+        except Exception as error:
+            self._is_writing = False  # also where no thread was there to begin with it
+            if isinstance(error, RequestRefused) or not isinstance(error, OSError):
+                raise
             logger.error(
                 "a request was answered 503, because its body could not be written to "
-                "%s: %s; make room there, or set TMPDIR to another folder",
-                tempfile.gettempdir(),
+                "a file in %s: %s; make room there, set TMPDIR to another folder, or "
+                "permit the process more open files",
+                # Asking for it would raise where none was found.
+                tempfile.tempdir or "a folder for temporary files",
                 error,
             )
             raise _no_room() from error
@@ -157,7 +169,9 @@ class Spool:
                 self._release()
 
     def _release(self) -> None:
-        with suppress(IndexError):  # released already
+        # IndexError: it was released already. OSError: the disk is still full when the
+        # file writes the rest; it is closed all the same.
+        with suppress(IndexError, OSError):
             self._files.pop().close()
         with suppress(IndexError):
             while True:

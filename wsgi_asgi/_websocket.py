@@ -427,7 +427,7 @@ class WebSocketExchange:
             if channel.accepted:
                 channel.finish(INTERNAL_ERROR)
             else:
-                self._deny(build_refusal(_FAILED))
+                self._deny(build_refusal(_FAILED), INTERNAL_ERROR)
             raise
 
     def _find_place(self) -> list[Message]:
@@ -464,10 +464,12 @@ class WebSocketExchange:
                 status, headers, body = refusal
                 self._start_answer(status, headers)
                 self._answer.add(body)
-            self._deny(self._answer.build())
+            self._deny(self._answer.build(), NORMAL)
 
-    def _deny(self, response: list[Message]) -> None:
+    def _deny(self, response: list[Message], code: int) -> None:
+        """Refuse it, or close it if another thread has accepted it in between."""
         self._channel.refuse(build_denial(self._scope, response))
+        self._channel.finish(code)
 
     def _is_an_end(self, error: BaseException) -> bool:
         """Tell whether an error is but a way to say that the WebSocket is over."""

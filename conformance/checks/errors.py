@@ -188,15 +188,16 @@ def receive_raises(bench: Bench) -> None:
         except Exception as error:
             results.append(error)
 
-    steps = [request_part(b"ab", more=True), RuntimeError("receive() failed")]
-    exchange = bench.attempt(
-        reading(use),
-        steps=steps,
-        method="POST",
-        headers=[(b"transfer-encoding", b"chunked")],
-    )
-    told = isinstance(results[0], Exception) if results else exchange.error is not None
-    expect(told, f"read() gave {results}, and there was {exchange.outcome()}")
+    for serve in (bench.serve, bench.serve_streaming):
+        results.clear()
+        exchange = serve(reading(use)).attempt(
+            steps=[request_part(b"ab", more=True), RuntimeError("receive() failed")],
+            method="POST",
+            headers=[(b"transfer-encoding", b"chunked")],
+        )
+        refused = exchange.error is not None
+        told = isinstance(results[0], Exception) if results else refused
+        expect(told, f"read() gave {results}, and there was {exchange.outcome()}")
 
 
 @check("ASGI-HTTP-send-03")

@@ -135,19 +135,26 @@ def one_final_message(bench: Bench) -> None:
 
 def _expect_one_end_after_write(bench: Bench) -> None:
     """Expect one end where write() has given all that Content-Length promised."""
-    exchange = HttpExchange()
-    written = exchange.sent(2)
+    for chunks in ([], [b"", b""]):
+        exchange = HttpExchange()
+        written = exchange.sent(2)
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Chunks:
-        begin_writing(start_response, ("content-length", "4"))(b"full")
-        written.wait()  # else two ends might be joined to one
-        return iter([b"", b""])
+        def app(
+            environ: WSGIEnvironment,
+            start_response: StartResponse,
+            chunks: Chunks = tuple(chunks),
+            written: Gate = written,
+        ) -> Chunks:
+            begin_writing(start_response, ("content-length", "4"))(b"full")
+            written.wait()  # else two ends might be joined to one
+            return iter(chunks)
 
-    bench.attempt(app, exchange)
-    if isinstance(exchange.error, NoWrite):
-        return  # there is a check for that
-    good = exchange.complete and exchange.error is None and exchange.body == b"full"
-    expect(good, f"for a body that was written there was {exchange.outcome()}")
+        bench.attempt(app, exchange)
+        if isinstance(exchange.error, NoWrite):
+            return  # there is a check for that
+        good = exchange.complete and exchange.error is None and exchange.body == b"full"
+        said = f"for a body that was written, and {chunks!r}, there was"
+        expect(good, f"{said} {exchange.outcome()}")
 
 
 @check("PEP3333-length-01")

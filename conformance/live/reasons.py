@@ -6,7 +6,6 @@ __all__ = [
     "DOES_NOT_HOLD_BACK",
     "DROPS_LATE_DATA",
     "GOES_ON_AFTER_A_CANCEL",
-    "HOLDS_MUCH_FOR_EACH_CONNECTION",
     "KEEPS_THE_CUT_OPEN",
     "KILLED",
     "KILLS_WORKERS",
@@ -15,7 +14,6 @@ __all__ = [
     "NO_STREAMS",
     "UNREAD",
     "WAITS_FOR_READERS",
-    "WRITES_TO_CLIENTS_THAT_LEFT",
 ]
 
 _HYPERCORN_HTTP1 = ("hypercorn-http1", "hypercorn-trio-http1")
@@ -41,12 +39,6 @@ CONTINUES_BY_ITSELF = NO_EXPECT | {
     ),
 }
 
-WRITES_TO_CLIENTS_THAT_LEFT = dict.fromkeys(
-    _HYPERCORN_HTTP1,
-    "hypercorn tells that a client has left when that has closed but its side, and "
-    "writes on; so the adapter gives it nothing more to write",
-)
-
 NO_PIPELINE = dict.fromkeys(_HTTP2, "HTTP/2 has streams in the place of pipelines")
 NO_STREAMS = dict.fromkeys(_HTTP1, "HTTP/1.1 has no streams that could be reset")
 
@@ -64,12 +56,6 @@ KEEPS_THE_CUT_OPEN = {
     "hypercorn-http2": "hypercorn leaves the HTTP/2 stream open after an error in "
     "mid-response",
 }
-
-HOLDS_MUCH_FOR_EACH_CONNECTION = dict.fromkeys(
-    _HYPERCORN_HTTP2,
-    "hypercorn takes some 150 kB for each HTTP/2 connection, which come back to the "
-    "process and not to the system",
-)
 
 # What happens before and after the adapter, whatever the application.
 DOES_NOT_HOLD_BACK = {

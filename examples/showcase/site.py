@@ -13,7 +13,6 @@ from flask import Flask, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from examples.showcase.guest_book import MESSAGE_CHARACTERS, NAME_CHARACTERS, GuestBook
-from wsgi_asgi import ClientDisconnected
 
 BLOCK_BYTES = 64 * 1024
 TICK_S = 1.0
@@ -93,12 +92,6 @@ def digest() -> dict[str, int | str]:
         size += len(block)
         meter.hashed(len(block))
     return {"size": size, "sha256": sha256.hexdigest()}
-
-
-@flask_app.errorhandler(ClientDisconnected)
-def forget_upload(error: ClientDisconnected) -> ResponseReturnValue:
-    # Without this Flask logs a stopped upload as an error of the view.
-    return "", 400
 
 
 def live_events() -> Iterator[str]:

@@ -80,17 +80,22 @@ def memory(site: Site) -> Memory:
     return Memory(site.server)
 
 
-def upload(site: Site, size: int) -> None:
-    with site.client("plain") as client:
+def upload(site: Site, app: str, size: int) -> None:
+    with site.client(app) as client:
         response = client.post("/digest", content=payload.blocks(size))
     assert response.json()["sha256"] == payload.digest(size)
 
 
+@pytest.mark.parametrize(
+    "app", ["plain-streaming", "plain"], ids=["it streams", "it is spooled"]
+)
 @peers_except(reasons.BUFFERS_UPLOADS)
-def test_large_upload_read_in_pieces_is_not_kept(site: Site, memory: Memory) -> None:
-    upload(site, WARM_UP_BYTES)
+def test_large_upload_read_in_pieces_is_not_kept(
+    site: Site, memory: Memory, app: str
+) -> None:
+    upload(site, app, WARM_UP_BYTES)
     memory.start()
-    upload(site, BODY_BYTES)
+    upload(site, app, BODY_BYTES)
     assert memory.growth() < GROWTH_BYTES
 
 

@@ -28,6 +28,18 @@ BOTH_FRAMEWORKS = pytest.mark.parametrize(
 )
 
 
+def framing(site: Site, length: int | None) -> list[tuple[str, str]]:
+    """Give the headers of a body, of no known length with None."""
+    if length is not None:
+        return [("content-length", str(length))]
+    return [] if site.peer.http2 else [("transfer-encoding", "chunked")]
+
+
+def streaming(site: Site, length: int | None) -> tuple[str, list[tuple[str, str]]]:
+    """Name an application that a body streams to, and give the body's headers."""
+    return "plain" if length else "plain-streaming", framing(site, length)
+
+
 def test_form_reaches_flask(site: Site) -> None:
     with site.client("flask") as client:
         response = client.post("/form", data={"name": ["a", "b"], "word": "café"})
@@ -53,8 +65,13 @@ def test_large_file_in_a_form_reaches_the_framework(
 
 @pytest.mark.parametrize(
     ("app", "path"),
-    [("plain", "/digest"), ("flask", "/raw"), ("django-spooling", "/raw/")],
-    ids=["plain", "flask", "django-spooling"],
+    [
+        ("plain", "/digest"),
+        ("plain-streaming", "/digest"),
+        ("flask", "/raw"),
+        ("django", "/raw/"),
+    ],
+    ids=["plain", "plain-streaming", "flask", "django"],
 )
 @pytest.mark.parametrize("total", [0, 1, 100_000, 5 * payload.MIB])
 def test_body_of_undeclared_length_reaches_the_app_whole(
@@ -83,13 +100,16 @@ def test_body_sent_byte_by_byte_reaches_the_app_whole(
         assert json.loads(read_body(connection))["bytes"] == 100
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
 @peers_except(reasons.BUFFERS_UPLOADS)
-def test_body_reaches_the_app_before_its_last_byte_is_sent(site: Site) -> None:
+def test_body_reaches_the_app_before_its_last_byte_is_sent(
+    site: Site, declared: bool
+) -> None:
     total = 4 * payload.MIB
     pieces = list(payload.blocks(total))
     with site.connect() as connection:
-        length = ("content-length", str(total))
-        site.start(connection, "plain", "/digest?x=1", length, end=False)
+        app, headers = streaming(site, total if declared else None)
+        site.start(connection, app, "/digest?x=1", *headers, end=False)
         for piece in pieces[:8]:
             connection.send(piece)
         site.wait_for_event("reading")
@@ -106,17 +126,15 @@ def test_body_reaches_the_app_before_its_last_byte_is_sent(site: Site) -> None:
 def test_client_that_leaves_in_mid_upload_is_an_os_error_in_the_app(
     site: Site, declared: bool
 ) -> None:
+    app, headers = streaming(site, 1_000_000 if declared else None)
     with site.connect() as connection:
-        headers = [("content-length", "1000000")] if declared else []
-        if not declared and isinstance(connection, Http1Connection):
-            headers.append(("transfer-encoding", "chunked"))
-        site.start(connection, "plain", "/digest?x=1", *headers, end=False)
+        site.start(connection, app, "/digest?x=1", *headers, end=False)
         connection.send(bytes(100_000))
         site.wait_for_event("reading")
         connection.leave()
 
     site.wait_for_event("OSError")
-    site.wait_until_idle("plain")
+    site.wait_until_idle(app)
     assert "read" not in site.journal()
     site.assert_no_complaint()
 
@@ -162,23 +180,31 @@ def test_client_that_leaves_in_a_small_upload_never_reaches_the_app(
     site.assert_no_complaint()
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
 @peers_except(reasons.CONTINUES_BY_ITSELF)
-def test_refusal_of_an_expected_body_comes_without_a_continue(site: Site) -> None:
+def test_refusal_of_an_expected_body_comes_without_a_continue(
+    site: Site, declared: bool
+) -> None:
+    app, headers = streaming(site, UPLOAD_BYTES if declared else None)
     with site.connect() as connection:
-        fields = [("content-length", str(UPLOAD_BYTES)), ("expect", "100-continue")]
-        site.start(connection, "plain", "/refuse", *fields, end=False)
+        expect = ("expect", "100-continue")
+        site.start(connection, app, "/refuse", *headers, expect, end=False)
 
         head = connection.read_head()
 
     assert (head.status, head.interim) == (413, [])
 
 
+@pytest.mark.parametrize("app", ["plain", "plain-streaming", "plain-whole"])
+@pytest.mark.parametrize("length", [5, None], ids=["declared", "undeclared"])
 @peers_except(reasons.NO_EXPECT)
-def test_body_that_was_expected_and_is_read_is_continued(site: Site) -> None:
+def test_body_that_was_expected_and_is_read_is_continued(
+    site: Site, app: str, length: int | None
+) -> None:
     with site.connect() as connection:
         assert isinstance(connection, Http1Connection)
-        fields = [("content-length", "5"), ("expect", "100-continue")]
-        site.start(connection, "plain", "/digest?x=1", *fields, end=False)
+        fields = [*framing(site, length), ("expect", "100-continue")]
+        site.start(connection, app, "/digest?x=1", *fields, end=False)
         connection.read_continue()
         connection.send(b"hello", end=True)
 
@@ -191,16 +217,14 @@ def test_body_that_was_expected_and_is_read_is_continued(site: Site) -> None:
 def test_refusal_reaches_a_client_that_has_more_to_send(
     site: Site, declared: bool
 ) -> None:
+    app, headers = streaming(site, UPLOAD_BYTES if declared else None)
     with site.connect() as connection:
-        headers = [("content-length", str(UPLOAD_BYTES))] if declared else []
-        if not declared and isinstance(connection, Http1Connection):
-            headers.append(("transfer-encoding", "chunked"))
-        site.start(connection, "plain", "/refuse", *headers, end=False)
+        site.start(connection, app, "/refuse", *headers, end=False)
         connection.send(bytes(1000))
 
         assert connection.read_head().status == 413
         assert read_body(connection) == b"too large"
-    site.wait_until_idle("plain")
+    site.wait_until_idle(app)
     site.assert_no_complaint()
 
 

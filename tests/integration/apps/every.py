@@ -17,6 +17,7 @@ from tests.integration.apps import (
     mounted,
     others,
     plain,
+    storages,
 )
 from tests.integration.apps.context import ContextMiddleware
 from tests.integration.apps.django_project import wsgi as django_app
@@ -24,13 +25,22 @@ from tests.integration.apps.django_project import wsgi as django_app
 ADAPTERS = {
     "plain": plain.app,
     "plain-narrow": plain.narrow,
+    "plain-streaming": plain.streaming,
+    "plain-whole": plain.whole,
+    "plain-choosing": plain.choosing,
+    "plain-bounded": plain.bounded,
+    "plain-limited": plain.limited,
     "flask": flask_app.app,
+    "flask-streaming": flask_app.streaming,
     "flask-narrow": flask_app.narrow,
     "django": django_app.app,
-    "django-spooling": django_app.spooling,
     "bottle": others.bottle_app,
     "pyramid": others.pyramid_app,
     "falcon": others.falcon_app,
+    "cherrypy": others.cherrypy_app,
+    "cherrypy-streaming": others.cherrypy_streaming,
+    "wsgidav": storages.dav_app,
+    "dulwich": storages.git_app,
     "files": files.plain_app,
     "flask-files": files.flask_app,
     "bottle-files": files.bottle_app,

@@ -123,4 +123,5 @@ async def show_context() -> Response:
 
 
 app = WsgiToAsgi(flask)
+streaming = WsgiToAsgi(flask, spool=False)
 narrow = WsgiToAsgi(flask, threads=4)

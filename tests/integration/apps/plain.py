@@ -20,6 +20,9 @@ from wsgi_asgi import Limits, WsgiToAsgi
 BLOCK_BYTES = 8192
 MEET_S = 20.0
 SHUTDOWN_S = 1.0
+BODY_BYTES = 50_000
+SPOOL_BYTES = 2 * payload.MIB
+SPOOL_TOTAL_BYTES = 3 * payload.MIB
 TICK_S = 0.02
 
 Answer = Iterable[bytes]
@@ -267,6 +270,17 @@ def route(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
 application: WSGIApplication = validator(route)
 app = WsgiToAsgi(application)
 narrow = WsgiToAsgi(application, threads=4)
+streaming = WsgiToAsgi(application, spool=False)
+whole = WsgiToAsgi(application, spool="all")
+choosing = WsgiToAsgi(
+    application, spool=lambda scope: "all" if scope["path"] == "/digest" else False
+)
+bounded = WsgiToAsgi(
+    application, limits=Limits(spool=SPOOL_BYTES, spool_total=SPOOL_TOTAL_BYTES)
+)
+limited = WsgiToAsgi(
+    application, limits=Limits(body=BODY_BYTES, spool=SPOOL_BYTES, spool_total=0)
+)
 
 
 def say_that_it_ends() -> None:

@@ -8,6 +8,7 @@ urlpatterns = [
     path("session/", views.count_visits, name="session"),
     path("set-cookies/", views.set_cookies),
     path("cookies/", views.show_cookies),
+    path("form/", views.form),
     path("upload/", views.upload),
     path("raw/", views.raw),
     path("stream/", views.stream),

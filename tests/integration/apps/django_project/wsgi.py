@@ -10,5 +10,3 @@ os.environ.setdefault(
 
 application = get_wsgi_application()
 app = WsgiToAsgi(application)
-# Django reads no more than CONTENT_LENGTH, so a body without one needs spooling.
-spooling = WsgiToAsgi(application, spool=True)

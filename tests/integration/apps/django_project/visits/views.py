@@ -80,6 +80,11 @@ def show_cookies(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
+def form(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(dict(request.POST.lists()))
+
+
+@csrf_exempt
 def upload(request: HttpRequest) -> HttpResponse:
     """Store the file of a form, then answer with its checksum."""
     key = keep_key(request)
