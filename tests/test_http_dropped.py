@@ -33,6 +33,7 @@ from tests.drivers import (
     posting,
     run,
     serve,
+    until,
     uploading,
 )
 from wsgi_asgi import Limits, WsgiToAsgi
@@ -260,28 +261,39 @@ def test_request_that_is_over_is_not_kept_by_what_would_have_dropped_it(
     adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, cancels: bool
 ) -> None:
     monkeypatch.setattr("wsgi_asgi._bridge.LINGER_S", 0.01)
-    holder = Holder()
-    served = adapter(holder, threads=1, limits=Limits(abandoned_timeout=1000.0))
+    first, second = Gate("the first goes on"), Gate("the second goes on")
+    begun = {"/first": Gate("the first runs"), "/left": Gate("the second runs")}
     kept: list[weakref.ref[HttpServer]] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
+        path = environ["PATH_INFO"]
+        begun[path].open()
+        (first if path == "/first" else second).wait()
+        return hello(environ, start_response)
+
+    served = adapter(app, threads=1, limits=Limits(abandoned_timeout=1000.0))
 
     async def main() -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(HttpServer(path="/first").run(served))
-            await holder.begun.reached()
+            await begun["/first"].reached()
             server = posting(b"ab", path="/left")
+            kept.append(weakref.ref(server))
             left = asyncio.create_task(server.run(served))
             await server.received(2).reached()
-            kept.append(weakref.ref(server))
             server.left.open()
             await server.told.reached()
-            holder.go_on.open()
+            first.open()
+            await begun["/left"].reached()
             if cancels:
-                while len(holder.paths) < 2:  # noqa: ASYNC110  # it tells nobody
-                    await asyncio.sleep(0.001)
                 left.cancel()
+            else:
+                second.open()
             with suppress(asyncio.CancelledError):
                 await left
+            second.open()
         del server, left
+        await asyncio.to_thread(until, lambda: not served.stats().busy, "it has ended")
         await asyncio.sleep(0)
         gc.collect()
         assert kept[0]() is None
