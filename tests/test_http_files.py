@@ -50,8 +50,11 @@ from wsgi_asgi._http import SENT_BYTES
 pytestmark = needs_pread
 
 SHORT = b"0123456789"
-# The messages of LONG: the start, and its parts.
-MESSAGES = 1 + -(-len(LONG) // SENT_BYTES)
+# At once is read what is in memory, or what threads read.
+BLOCKS = SENT_BYTES, BLOCK_BYTES
+FIRST_BLOCKS = [LONG[:size] for size in BLOCKS]
+# The messages of LONG: the start, and its blocks.
+MESSAGES = 1 + -(-len(LONG) // BLOCK_BYTES)
 
 MakeFile = Callable[[Path], Any]
 
@@ -271,7 +274,9 @@ def test_long_file_is_sent_with_no_thread_held(
 
     run(main(), loop_factory)
     sizes = [len(message["body"]) for message in server.messages[1:]]
-    assert sizes[:-1] == [SENT_BYTES] * (MESSAGES - 2)
+    size = sizes[0]
+    assert size in BLOCKS
+    assert sizes[:-1] == [size] * (len(LONG) // size)
     assert server.body == LONG
     assert server.header(b"content-length") == b"%d" % len(LONG)
     assert len(opener.threads) == 1
@@ -622,6 +627,20 @@ def test_file_is_sent_as_it_was_opened_to_a_server_that_would_open_it_later(
     serve(adapter(wrapping(lambda: opened), validate=False), server)
     assert server.body == (LONG if make_file is _open_temporary else content)
     assert server.header(b"content-length") == b"%d" % len(server.body)
+
+
+@pytest.mark.usefixtures("on_disk")
+@pytest.mark.parametrize(
+    ("http_version", "most"), [("1.1", SENT_BYTES), ("2", BLOCK_BYTES)]
+)
+def test_file_goes_in_small_parts_to_a_server_that_counts_messages(
+    adapter: MakeAdapter, path: Path, http_version: str, most: int
+) -> None:
+    extensions: dict[str, Any] = {"http.response.pathsend": {}}
+    server = HttpServer(extensions=extensions, http_version=http_version)
+    serve(adapter(wrapping(lambda: path.open("rb")), validate=False), server)
+    assert server.body == LONG
+    assert max(len(message["body"]) for message in server.of_type("body")) == most
 
 
 # Responses without a body.
@@ -978,7 +997,7 @@ def test_client_leaves_while_it_stalls_file_is_given_up(
             leaves.open()
 
     run(main(), loop_factory)
-    assert server.body == LONG[:SENT_BYTES]
+    assert server.body in FIRST_BLOCKS
     assert_left(served)
 
 
@@ -1200,7 +1219,7 @@ def test_shutdown_gives_up_on_a_file(adapter: MakeAdapter, path: Path) -> None:
             go_on.open()
 
     run(main())
-    assert server.body == LONG[:SENT_BYTES]
+    assert server.body in FIRST_BLOCKS
     assert_left(served)
 
 

@@ -136,6 +136,7 @@ def test_port_of_a_loop_that_is_gone_takes_callbacks_and_forgets_them(
     port.post(lambda: called.append(1))
     port.post(lambda: called.append(2))
     assert called == []
+    assert not port._callbacks
 
 
 @on_each_kind

@@ -132,8 +132,9 @@ class Port(ABC):
             self._scheduled = True
             try:
                 self._call_soon(self._drain)
-            except RuntimeError:
-                self._callbacks.clear()  # the loop is closed
+            except RuntimeError:  # the loop is closed
+                self._callbacks.clear()
+                self._scheduled = False
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -156,9 +157,10 @@ class Port(ABC):
     def leave(self, crossing: Tracked) -> None:
         """Count a crossing as over."""
         self.crossings.discard(crossing)
-        for term, waiter in self._drains.items():
-            if not any(self._ends_with(term)):
-                settle(waiter)
+        if self._drains:
+            for term, waiter in self._drains.items():
+                if not any(self._ends_with(term)):
+                    settle(waiter)
 
     def _await_tick(self) -> None:
         self._ticked_at = time.monotonic()

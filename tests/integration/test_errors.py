@@ -6,6 +6,7 @@ from conformance.live import reasons
 from conformance.live.clients import CutError, read_body
 from conformance.live.polling import wait_until
 from conformance.live.processes import tracebacks
+from tests.integration.apps.plain import SHORT_BYTES
 from tests.integration.site import Site, peers_except
 
 pytestmark = pytest.mark.integration
@@ -40,6 +41,26 @@ def test_app_that_fails_in_mid_response_leaves_it_cut(site: Site, length: str) -
         with pytest.raises(CutError):
             read_body(connection)
     wait_until(lambda: app_tracebacks(site), "the app's traceback in the log")
+
+
+@peers_except(reasons.KEEPS_THE_CUT_OPEN)
+def test_body_that_gets_too_long_in_mid_response_cuts_it_without_a_traceback(
+    site: Site,
+) -> None:
+    before = site.stat("plain-short", "rejected")
+    unsized = ("transfer-encoding", "chunked")
+    with site.connect() as connection:
+        headers = () if site.peer.http2 else (unsized,)
+        site.start(connection, "plain-short", "/copy", *headers, end=False)
+        connection.send(b"x")
+        assert connection.read_head().status == 200
+        assert connection.read_some()
+        connection.send(bytes(SHORT_BYTES))
+        with pytest.raises(CutError):
+            read_body(connection)
+    site.wait_until_idle("plain-short")
+    assert site.stat("plain-short", "rejected") == before + 1
+    assert tracebacks(site.log()) == []
 
 
 def test_threads_of_an_app_that_failed_go_on_to_serve(site: Site) -> None:

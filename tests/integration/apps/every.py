@@ -30,6 +30,7 @@ ADAPTERS = {
     "plain-choosing": plain.choosing,
     "plain-bounded": plain.bounded,
     "plain-limited": plain.limited,
+    "plain-short": plain.short,
     "flask": flask_app.app,
     "flask-streaming": flask_app.streaming,
     "flask-narrow": flask_app.narrow,

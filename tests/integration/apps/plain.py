@@ -20,6 +20,7 @@ from wsgi_asgi import Limits, WsgiToAsgi
 BLOCK_BYTES = 8192
 MEET_S = 20.0
 SHUTDOWN_S = 1.0
+SHORT_BYTES = 1000
 BODY_BYTES = 50_000
 SPOOL_BYTES = 2 * payload.MIB
 SPOOL_TOTAL_BYTES = 3 * payload.MIB
@@ -100,6 +101,17 @@ def digest(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
         raise
     journal.note(key, "read")
     return _json(start_response, {"sha256": checksum.hexdigest(), "bytes": total})
+
+
+def copy(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
+    """Begin to answer, and then give back what comes."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"begun"
+        yield from _blocks_of(environ["wsgi.input"])
+
+    _start(start_response)
+    return chunks()
 
 
 def refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Answer:
@@ -246,6 +258,7 @@ ROUTES: dict[str, Route] = {
     "/hello": hello,
     "/set-cookies": set_cookies,
     "/digest": digest,
+    "/copy": copy,
     "/refuse": refuse,
     "/download": download,
     "/tick": tick,
@@ -294,3 +307,4 @@ stuck = WsgiToAsgi(
     on_shutdown=[say_that_it_ends],
 )
 ending = WsgiToAsgi(application, limits=Limits(shutdown_timeout=SHUTDOWN_S))
+short = WsgiToAsgi(application, spool=False, limits=Limits(body=SHORT_BYTES))
