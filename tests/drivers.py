@@ -185,6 +185,14 @@ class _Awaitable(Generic[T]):
         return self._coroutine.__await__()
 
 
+def assert_ends(work: Callable[[], object]) -> None:
+    """Do something in a thread, and see that it does not wait for itself there."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(1)
+    assert not thread.is_alive()
+
+
 Step = Message | Gate | BaseException
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.drivers import Gate, LoopFactory, on_each_loop, run, until
+from tests.drivers import Gate, LoopFactory, assert_ends, on_each_loop, run, until
 from wsgi_asgi._bridge import WINDOW_BYTES, Bridge, Budget, Crossing
 from wsgi_asgi._mailbox import Inlet, Mailbox
 from wsgi_asgi._pool import ThreadPool
@@ -156,6 +156,32 @@ def test_window_of_work_that_outlives_its_loop_is_given_back(bridge: Bridge) -> 
     may_end.open()
     until(lambda: bridge.windows._left == size, "the bytes are given back")
     assert not errors
+
+
+class Collecting(Crossing):
+    """Has another settled, by the thread that notes what this one is granted."""
+
+    other: Crossing
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "granted":
+            bridge = super().__getattribute__("_bridge")
+            bridge.windows.settle(super().__getattribute__("other"))
+        return super().__getattribute__(name)
+
+
+def test_window_is_given_back_by_the_thread_that_widens_another(bridge: Bridge) -> None:
+    size = bridge.windows._left
+
+    async def main() -> None:
+        port = bridge.port()
+        crossing = Collecting(bridge, port, _nothing, buffer=0)
+        crossing.other = Crossing(bridge, port, _nothing, buffer=0)
+        crossing.other.widen(1000, 4000)
+        assert_ends(lambda: crossing.widen(1000, 2000))
+        assert bridge.windows._left == size - 1000
+
+    run(main())
 
 
 class SlowToBegin(ThreadPool):

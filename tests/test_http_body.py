@@ -28,6 +28,7 @@ from tests.drivers import (
     MakeAdapter,
     Message,
     Split,
+    assert_ends,
     declared_or_not,
     disconnect,
     in_each_buffer,
@@ -42,7 +43,8 @@ from tests.drivers import (
     uploading,
 )
 from wsgi_asgi import ClientDisconnected, Limits
-from wsgi_asgi._bridge import MAX_ITEMS
+from wsgi_asgi._body import RequestBody
+from wsgi_asgi._bridge import MAX_ITEMS, Crossing
 from wsgi_asgi._mailbox import LIMIT_BYTES
 from wsgi_asgi._pool import Places
 
@@ -524,6 +526,30 @@ def test_place_that_a_thread_takes_as_the_exchange_ends_is_given_back(
     serve(served, HttpServer(Gate("the body comes")))
     places.over.open()
     readers[0].join()
+    assert places.taken == 0
+
+
+def test_place_taken_while_the_same_thread_closes_the_body_is_given_back(
+    adapter: MakeAdapter,
+) -> None:
+    # It may have to collect garbage, which may be this request, thrown away.
+    class Closing(Places):
+        def take(self) -> bool:
+            body.close()
+            return super().take()
+
+    served = adapter(hello)
+    intake = served._http.intake
+    places = intake.uploads = Closing(1)
+
+    async def main() -> RequestBody:
+        crossing = Crossing(served._bridge, served._bridge.port(), bool, buffer=1)
+        return RequestBody(crossing, None, intake)  # type: ignore[arg-type]
+
+    body = run(main())
+    body._stream()
+    assert_ends(body._take_place)
+    assert not body._take_place()
     assert places.taken == 0
 
 

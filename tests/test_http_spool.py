@@ -22,6 +22,7 @@ from tests.drivers import (
     Scope,
     Split,
     Step,
+    assert_ends,
     disconnect,
     in_each_buffer,
     in_each_split,
@@ -37,6 +38,7 @@ from tests.drivers import (
 )
 from wsgi_asgi import Limits, WsgiToAsgi
 from wsgi_asgi._bridge import MAX_ITEMS
+from wsgi_asgi._spool import Storage
 
 TEXT = b"one\ntwo\n three and a half"
 EXPECT = (b"expect", b"100-continue")
@@ -633,3 +635,19 @@ def test_application_that_fails_leaves_nothing(
         serve(served, posting(TEXT, declared=False))
     assert len(disk) == 1
     until(lambda: nothing_is_kept(served, disk), "nothing is kept")
+
+
+class Interrupted(Storage):
+    """Has room given back by the thread that is just taking some."""
+
+    def _most(self) -> int:
+        self.give_back(5)
+        return super()._most()
+
+
+def test_room_is_given_back_by_the_thread_that_takes_some(adapter: MakeAdapter) -> None:
+    # It may have to collect garbage, which may be a request that was thrown away.
+    storage = Interrupted(adapter(hello)._bridge, memory=1, total=8)
+    storage._used = 5
+    assert_ends(lambda: storage.take(3))
+    assert storage._used == 3

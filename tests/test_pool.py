@@ -20,12 +20,13 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from tests.drivers import QUIET_S, WAIT_S, until
+from tests.drivers import QUIET_S, WAIT_S, assert_ends, until
 from wsgi_asgi import _pool
 from wsgi_asgi._pool import (
     CORE,
     Bell,
     DedicatedThreads,
+    Guard,
     Places,
     ThreadPool,
     check_threads,
@@ -1313,3 +1314,34 @@ def test_places_are_taken_up_to_the_bound() -> None:
     places.give_back()
     assert (places.full, places.taken) == (False, 1)
     assert places.take()
+
+
+# Garbage, which any thread may have to collect at any time: a coroutine that was thrown
+# away with its loop gives back what it has taken.
+
+
+class Interrupted(Places):
+    """Has one given back by the thread that is just taking another."""
+
+    @property
+    def full(self) -> bool:
+        if self.taken:
+            self.give_back()
+        return super().full
+
+
+def test_place_is_given_back_by_the_thread_that_takes_one() -> None:
+    places = Interrupted(1)
+    places.take()
+    assert_ends(places.take)
+    assert places.taken == 1
+
+
+def test_guard_is_entered_once_more_by_the_thread_that_holds_it() -> None:
+    guard = Guard()
+
+    def enter_twice() -> None:
+        with guard, guard:
+            pass
+
+    assert_ends(enter_twice)

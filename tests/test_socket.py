@@ -18,6 +18,7 @@ from tests.drivers import (
     Gate,
     MakeAdapter,
     WebSocketServer,
+    assert_ends,
     connect,
     incoming,
     leaving,
@@ -26,6 +27,7 @@ from tests.drivers import (
     until,
 )
 from wsgi_asgi import Limits, WebSocketError, WsgiToAsgi
+from wsgi_asgi._socket import _Beacon
 
 Body = Iterable[bytes]
 Talk = Callable[[Any], object]
@@ -527,3 +529,16 @@ def test_simple_websocket_send_waits_for_a_slow_client(raw: MakeAdapter) -> None
 
     run(main())
     assert len(server.data) == 5
+
+
+def test_descriptor_is_made_readable_by_the_thread_that_clears_it() -> None:
+    # It may have to collect garbage, which may be the coroutine of the WebSocket.
+    beacon = _Beacon()
+
+    def clear_and_ring() -> None:
+        with beacon._lock:
+            beacon.ring()
+
+    assert_ends(clear_and_ring)
+    assert select.select([beacon.fileno()], [], [], 0)[0]
+    beacon.close()

@@ -376,6 +376,8 @@ class RequestBody:
         with _OPENING:
             if not (self._has_place or self._is_closed):
                 self._has_place = self.holds = self._intake.uploads.take()
+                if self._is_closed:  # meanwhile and by this very thread, see `Guard`
+                    self._give_place_back()
             return self._has_place
 
     def _insist(self, waits: Iterator[int]) -> bool:

@@ -130,7 +130,7 @@ class Budget:
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, where nobody holds any."""
         self._left = self._size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as in `Guard`
 
     def widen(self, crossing: "Crossing", window: int, most: int) -> int:
         """Give a crossing a wider window, as far as the budget allows; any thread.

@@ -557,7 +557,7 @@ class Places:
 
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which has none of them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as in `Guard`
         self.taken = 0
 
     @property
@@ -580,14 +580,19 @@ class Places:
 
 
 class Guard:
-    """A lock that is free in a forked child, whoever holds it in the parent."""
+    """A lock that is free in a forked child, whoever holds it in the parent.
+
+    The thread that holds it may enter it again. When it has to collect garbage
+    meanwhile, that may be a coroutine which was thrown away with its loop, and which
+    gives back here what it has taken.
+    """
 
     def __init__(self) -> None:
         self._reset()
         reset_in_child(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()

@@ -42,7 +42,9 @@ class _Beacon:
     """A descriptor that can be read from when there is something, for selectors."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # For a thread that has to collect garbage meanwhile, which may be the coroutine
+        # of this WebSocket, thrown away with its loop: it rings once more.
+        self._lock = threading.RLock()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)

@@ -48,7 +48,7 @@ class Storage:
     def _reset(self) -> None:
         """Start from nothing; also in a forked child, which receives none of them."""
         self._used = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as in `Guard`
 
     def take(self, size: int) -> None:
         """Take room for bytes of a file; any thread.
