@@ -74,6 +74,6 @@ FLOORS = import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project
 .venv-lowest/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --upgrade pip
-	.venv-lowest/bin/pip install --quiet --editable . uvloop --group test --group clients \
+	.venv-lowest/bin/pip install --quiet --editable . uvloop flask --group test --group clients \
 		$$($(PYTHON) -c '$(FLOORS)')
 	touch .venv-lowest/.ready
