@@ -91,8 +91,11 @@ def test_application_that_knows_may_return_without_a_response(
 
 
 def test_departure_before_the_first_question_is_its_answer(
-    adapter: MakeAdapter,
+    adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A busy machine may take longer than the first question waits.
+    monkeypatch.setattr("wsgi_asgi._departure.FIRST_LOOK_S", WAIT_S)
+
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         server.left.open()
         answers.append(departure_of(environ)())
