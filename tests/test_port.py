@@ -12,7 +12,17 @@ import trio
 from asgiref.sync import SyncToAsync, async_to_sync
 
 from tests.apps import Body, hello
-from tests.drivers import WAIT_S, Clock, Gate, MakeAdapter, make_scope, run
+from tests.drivers import (
+    WAIT_S,
+    Clock,
+    Gate,
+    HttpServer,
+    LoopFactory,
+    MakeAdapter,
+    make_scope,
+    on_each_loop,
+    run,
+)
 from wsgi_asgi import WsgiToAsgi, _port
 from wsgi_asgi._bridge import Crossing
 from wsgi_asgi._port import AsyncioPort, Port, Term, Timer, Waiter, settle
@@ -474,6 +484,23 @@ def test_drains_of_two_servers_end_each_when_its_own_work_has_ended(
 
 
 # The adapter.
+
+
+@on_each_loop
+def test_adapter_knows_each_loop_again_where_trio_is_not_loaded(
+    adapter: MakeAdapter, loop_factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "trio")
+    served = adapter(hello)
+
+    async def ask_twice() -> None:
+        for _ in range(2):
+            server = HttpServer()
+            await server.run(served)
+            assert server.body == b"Hello"
+
+    for _ in range(2):
+        run(ask_twice(), loop_factory)
 
 
 def test_adapter_serves_a_guest_of_trios_beside_its_host(adapter: MakeAdapter) -> None:

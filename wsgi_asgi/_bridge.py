@@ -242,6 +242,7 @@ class Bridge:
     def _reset(self) -> None:
         """Know no loop; also in a forked child, where no request goes on."""
         self._ports: dict[object, Port] = {}
+        self._latest: tuple[object, Port | None] = (None, None)
 
     def term_of(self, scope: Mapping[str, Any]) -> Term | None:
         """Find out which of several servers has sent something, if it says so."""
@@ -258,8 +259,16 @@ class Bridge:
 
             token = trio.lowlevel.current_trio_token()
             return self._ports.get(token) or self._add_port(token, TrioPort())
-        loop = asyncio.get_running_loop()
-        return self._ports.get(loop) or self._add_port(loop, AsyncioPort(loop))
+        # What a loop sets for as long as it runs in a thread says which loop it is,
+        # without the system call of get_running_loop() before Python 3.12. But a run of
+        # trio that is a loop's guest sets the same for both.
+        hook = None if trio else sys.get_asyncgen_hooks().firstiter
+        known_hook, port = self._latest
+        if port is None or hook is None or hook is not known_hook:
+            loop = asyncio.get_running_loop()
+            port = self._ports.get(loop) or self._add_port(loop, AsyncioPort(loop))
+            self._latest = hook, port
+        return port
 
     def _add_port(self, loop: object, port: Port) -> Port:
         check_threads()  # as they may be gone since the adapter was made
