@@ -1667,6 +1667,16 @@ def test_websocket_that_cannot_be_sent_to_since_the_client_left_is_no_error(
     serve(raw(talking(talk)), server)
 
 
+@pytest.mark.parametrize("denial", [True, False], ids=["response", "close"])
+def test_websocket_that_cannot_be_refused_since_the_client_left_is_no_error(
+    adapter: MakeAdapter, denial: bool
+) -> None:
+    server = WebSocketServer(denial=denial)
+    server.fail_at(1, RuntimeError("Connection already upgraded"))
+    serve(adapter(hello), server)
+    assert server.receives == 1
+
+
 def test_websocket_that_the_server_does_not_take_is_an_error(raw: MakeAdapter) -> None:
     def talk(websocket: Any) -> None:
         websocket.send("x")

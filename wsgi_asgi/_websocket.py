@@ -378,11 +378,13 @@ class WebSocketExchange:
         if self._send_error and not isinstance(self._send_error, OSError):
             # Servers differ in what they say to those who send to a client that has
             # left. If it has not, they were given something that they do not take:
-            # Daphne knows few close codes.
-            if not self._told:
+            # Daphne knows few close codes. But all take a refusal, and Granian never
+            # tells that the client has left before it.
+            if not self._told and self._channel.accepted:
                 await self._hear(LAST_RECEIVE_S)
-            if not self._told:
-                raise self._send_error
+                if not self._told:
+                    raise self._send_error
+            logger.debug("send() failed", exc_info=self._send_error)
 
     async def _await_answer(self) -> None:
         """Wait for the client's part of the close, as RFC 6455 7.1.1 wants of servers.
