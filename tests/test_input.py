@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import IO, Any, cast
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drivers import QUIET_S, Gate
 from wsgi_asgi._errors import ClientDisconnected, IncompleteBody
 from wsgi_asgi._input import BLOCK_BYTES, BodyReader, BodyStream, LazyStream
 
@@ -301,6 +303,35 @@ def test_read_that_the_first_message_satisfies_pulls_no_more(
     method: str, size: int, result: bytes
 ) -> None:
     assert call(open_body([b"abc\nd"], end=never), method, size) == result
+
+
+@pytest.mark.parametrize("size", [1, 2 * BLOCK_BYTES], ids=["small", "large"])
+def test_read_of_another_thread_waits_for_a_large_one(size: int) -> None:
+    waits, waits_too = Gate("a thread waits"), Gate("another thread waits")
+    comes = Gate("the bytes come")
+    pieces = iter([b"a", b"b" * BLOCK_BYTES, b"c" * BLOCK_BYTES])
+    parts: list[bytes] = []
+
+    def pull() -> bytes:
+        piece = next(pieces, b"")
+        if piece != b"a":
+            (waits_too if waits.is_open else waits).open()
+            comes.wait()
+        return piece
+
+    body = BodyReader(BodyStream(pull))
+    large = threading.Thread(target=lambda: parts.append(body.read(BLOCK_BYTES + 1)))
+    other = threading.Thread(target=lambda: parts.append(body.read(size)))
+    large.start()
+    waits.wait()
+    other.start()
+    with pytest.raises(AssertionError):
+        waits_too.wait(QUIET_S)
+    comes.open()
+    large.join()
+    other.join()
+    assert parts[0] == b"a" + b"b" * BLOCK_BYTES
+    assert parts[1] + body.read() == b"c" * BLOCK_BYTES
 
 
 def test_read_of_many_blocks_pulls_no_more_than_it_gives() -> None:

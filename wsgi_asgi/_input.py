@@ -7,6 +7,7 @@ one thing: see `BodyReader`.
 
 import io
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from operator import index
 from typing import Any
@@ -47,6 +48,8 @@ class BodyStream(io.RawIOBase):
         self._length = length
         self._left = length
         self._chunk = memoryview(b"")
+        # The buffer above has a lock of its own, but is passed by where much is read.
+        self._reading = threading.Lock()
 
     def readable(self) -> bool:
         """Say that the stream can be read."""
@@ -65,10 +68,11 @@ class BodyStream(io.RawIOBase):
         Runs on:
             A thread of the application's.
         """
-        chunk = self._chunk or self._next()
-        count = min(len(chunk), len(buffer))
-        buffer[:count] = chunk[:count]
-        self._chunk = chunk[count:]
+        with self._reading:
+            chunk = self._chunk or self._next()
+            count = min(len(chunk), len(buffer))
+            buffer[:count] = chunk[:count]
+            self._chunk = chunk[count:]
         return count
 
     def readall(self) -> bytes:
@@ -87,9 +91,12 @@ class BodyStream(io.RawIOBase):
         """
         body = io.BytesIO()
         body.write(start)
-        while (left := size - body.tell()) and (chunk := self._chunk or self._next()):
-            body.write(chunk[:left])
-            self._chunk = chunk[left:]
+        with self._reading:
+            while (left := size - body.tell()) and (
+                chunk := self._chunk or self._next()
+            ):
+                body.write(chunk[:left])
+                self._chunk = chunk[left:]
         return body.getvalue()
 
     def _next(self) -> memoryview:
